@@ -1,0 +1,1 @@
+"""Object stores: one contract, the local disk and Google Cloud Storage."""

@@ -1,0 +1,456 @@
+"""The table of datasets: for each its columns, tier, order and layouts, declared once.
+
+Arrow schemas, paths, checks, documentation and SQL views are made from this table. No reading or writing happens here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from market_data_pipeline.model.errors import DatasetError, LayoutError
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.layouts import Layout, instrument_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TIME = pa.timestamp("us", tz="UTC")
+TEXT = pa.dictionary(pa.int32(), pa.string())
+REAL = pa.float64()
+
+
+class Kind(StrEnum):
+    """What the rows of a dataset are."""
+
+    TICKS = "ticks"
+    CANDLES = "candles"
+    FEATURES = "features"
+    AVAILABILITY = "availability"
+
+
+class Tier(StrEnum):
+    """The part of the business that reads a dataset; the `data_tier` column."""
+
+    EXECUTION = "execution"
+    ML = "ml"
+    AVAILABILITY = "availability"
+
+
+@dataclass(frozen=True)
+class Timeframe:
+    """The length of a candle.
+
+    Attributes:
+        name: `1m`, `5m`, … as in paths.
+        length: how long a candle lasts; divides a day.
+        source: the name of the finer timeframe it is rolled up from; None for the finest, which is made from ticks.
+    """
+
+    name: str
+    length: timedelta
+    source: str | None
+
+    @property
+    def microseconds(self) -> int:
+        """The length in microseconds."""
+        return self.length // timedelta(microseconds=1)
+
+
+TIMEFRAMES = {
+    timeframe.name: timeframe
+    for timeframe in (
+        Timeframe("1m", timedelta(minutes=1), None),
+        Timeframe("5m", timedelta(minutes=5), "1m"),
+        Timeframe("15m", timedelta(minutes=15), "5m"),
+        Timeframe("1h", timedelta(hours=1), "15m"),
+        Timeframe("4h", timedelta(hours=4), "1h"),
+        Timeframe("1d", timedelta(days=1), "4h"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a dataset.
+
+    Attributes:
+        name: the name in files and tables; letters, digits and underscores, as BigQuery wants it.
+        type: the Arrow type.
+        meaning: one line for the documentation, with the unit where there is one.
+        unit: what a value counts, such as `quote asset`, or empty.
+        nullable: whether a value may be missing.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A kind of rows that the lake keeps.
+
+    Attributes:
+        name: the asset's and the dataset's name.
+        kind: what its rows are.
+        tier: the `data_tier` column.
+        row: what a row is, for people.
+        columns: its own columns; the partition values follow them in every file.
+        layouts: the first is the primary one, from which the others follow: `by_date`, with one object a day.
+        order: the columns by which rows are sorted within an instrument's day.
+        timeframe: of candles, else None.
+        row_group_rows: how many rows a row group of a day file holds at most.
+    """
+
+    name: str
+    kind: Kind
+    tier: Tier
+    row: str
+    columns: tuple[Column, ...]
+    layouts: tuple[Layout, ...]
+    order: tuple[str, ...] = ("timestamp",)
+    timeframe: Timeframe | None = None
+    row_group_rows: int = 262_144
+
+    def __post_init__(self) -> None:
+        primary = self.layouts[0]
+        if not primary.daily:
+            raise LayoutError(f"dataset {self.name}: its first layout, {primary.name}, must hold days, not months")
+        for layout in self.layouts[1:]:
+            if layout.daily and layout.per_instrument != primary.per_instrument:
+                raise LayoutError(
+                    f"dataset {self.name}: layout {layout.name} holds days, so it must hold the same objects as "
+                    f"{primary.name} under other paths; give it {{instrument_id}}, or leave out {{day}}"
+                )
+        names = [column.name for column in (*self.columns, *self.partition_columns)]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise DatasetError(f"dataset {self.name}: column {doubled[0]} is declared twice")
+
+    @property
+    def per_instrument(self) -> bool:
+        """True where a day file holds one instrument, False where it holds all of them (availability)."""
+        return self.layouts[0].per_instrument
+
+    @cached_property
+    def partition_columns(self) -> tuple[Column, ...]:
+        """The columns whose values the path already tells."""
+        own = {column.name for column in self.columns}
+        wanted = (*_PARTITION, _TIMEFRAME) if self.timeframe else _PARTITION
+        return tuple(column for column in wanted if column.name not in own)
+
+    @cached_property
+    def own_schema(self) -> pa.Schema:
+        """The schema of what a source or a transform gives: the dataset's own columns."""
+        return _schema(self.columns)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The schema of every file and of every table read: own columns, then partition values."""
+        return _schema((*self.columns, *self.partition_columns))
+
+    @property
+    def day_layouts(self) -> tuple[Layout, ...]:
+        """The layouts that hold the day files: the same bytes under each path."""
+        return tuple(layout for layout in self.layouts if layout.daily)
+
+    @property
+    def month_layouts(self) -> tuple[Layout, ...]:
+        """The layouts that hold months, put together from the day files."""
+        return tuple(layout for layout in self.layouts if not layout.daily)
+
+    def layout(self, name: str) -> Layout:
+        """The layout of this name; raises DatasetError."""
+        for layout in self.layouts:
+            if layout.name == name:
+                return layout
+        raise DatasetError(f"{self.name} has no layout {name!r}; it has {', '.join(x.name for x in self.layouts)}")
+
+    def path_fields(self, instrument: Instrument | None = None) -> dict[str, str]:
+        """The placeholders' values that do not depend on time."""
+        fields = {"dataset": self.name}
+        if self.timeframe:
+            fields["timeframe"] = self.timeframe.name
+        return fields | (instrument_fields(instrument) if instrument else {})
+
+    def path(self, layout: Layout, day: date, instrument: Instrument | None = None) -> str:
+        """The path of the object of `layout` that holds this instrument's (or everything's) day."""
+        return layout.format(day=day, **self.path_fields(instrument))
+
+    def partition_values(self, day: date, instrument: Instrument) -> "Mapping[str, object]":
+        """The values of the partition columns for one instrument's day."""
+        values: dict[str, object] = {
+            "date": day,
+            "year": day.year,
+            "month": day.month,
+            "day": day.day,
+            "data_type": self.name,
+            "data_tier": str(self.tier),
+            **self.path_fields(instrument),
+        }
+        return {column.name: values[column.name] for column in self.partition_columns}
+
+
+def _schema(columns: Iterable[Column]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, c.type, c.nullable) for c in columns])
+
+
+_PARTITION = (
+    Column("date", pa.date32(), "day of the partition (UTC)"),
+    Column("year", pa.int16(), "year of the partition"),
+    Column("month", pa.int16(), "month of the partition"),
+    Column("day", pa.int16(), "day of the month of the partition"),
+    Column("venue", TEXT, "the data vendor's id of the exchange"),
+    Column("instrument_id", TEXT, "canonical id, venue:TYPE:SYMBOL"),
+    Column("instrument_type", TEXT, "spot, perpetual, future or option"),
+    Column("base_asset", TEXT, "what is bought and sold"),
+    Column("quote_asset", TEXT, "what the price is in"),
+    Column("data_type", TEXT, "name of the dataset"),
+    Column("data_tier", TEXT, "execution, ml or availability"),
+)
+_TIMEFRAME = Column("timeframe", TEXT, "length of the candle")
+
+_STAMPS = (
+    Column("timestamp", TIME, "the exchange's time", nullable=False),
+    Column("local_timestamp", TIME, "when the vendor received it; the exchange's time where the vendor gives none"),
+)
+_TRADE = (
+    *_STAMPS,
+    Column("id", pa.string(), "the venue's trade id, which may be any text; null where there is none"),
+    Column("side", TEXT, "the taker's side: buy, sell or unknown"),
+    Column("price", REAL, "price", "quote asset"),
+    Column("amount", REAL, "amount, in the venue's own unit", "see volume_unit of the candles"),
+)
+
+
+def _levels(depth: int) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            f"{side}_{what}_{level}",
+            REAL,
+            f"{what} of the {side} at level {level} (1 is the best)",
+            "quote asset" if what == "price" else "venue's own unit",
+        )
+        for level in range(1, depth + 1)
+        for side in ("ask", "bid")
+        for what in ("price", "amount")
+    )
+
+
+_TICK_COLUMNS: "dict[str, tuple[str, tuple[Column, ...], int]]" = {
+    "trades": ("one trade, as the venue reported it", _TRADE, 262_144),
+    "book_snapshot_5": ("the five best levels of the book at one moment", (*_STAMPS, *_levels(5)), 131_072),
+    "book_snapshot_25": ("the 25 best levels of the book at one moment", (*_STAMPS, *_levels(25)), 65_536),
+    "liquidations": ("one liquidation: buy where a short was liquidated, sell where a long was", _TRADE, 262_144),
+    "derivative_ticker": (
+        "one change of a derivative's ticker",
+        (
+            *_STAMPS,
+            Column("funding_timestamp", TIME, "when the next funding takes place"),
+            Column("funding_rate", REAL, "rate of the next funding", "fraction"),
+            Column("predicted_funding_rate", REAL, "predicted rate of the funding after that", "fraction"),
+            Column("open_interest", REAL, "open interest", "venue's own unit"),
+            Column("last_price", REAL, "price of the last trade", "quote asset"),
+            Column("index_price", REAL, "price of the index", "quote asset"),
+            Column("mark_price", REAL, "mark price", "quote asset"),
+        ),
+        262_144,
+    ),
+    "options_chain": (
+        "one change of an option's quote, greeks or mark",
+        (
+            *_STAMPS,
+            Column("type", TEXT, "call or put"),
+            Column("strike_price", REAL, "strike", "quote asset of the underlying"),
+            Column("expiration", TIME, "moment of expiry"),
+            Column("open_interest", REAL, "open interest", "venue's own unit"),
+            Column("last_price", REAL, "price of the last trade", "quote asset"),
+            Column("bid_price", REAL, "best bid", "quote asset"),
+            Column("bid_amount", REAL, "amount at the best bid", "venue's own unit"),
+            Column("bid_iv", REAL, "implied volatility at the best bid", "percent a year"),
+            Column("ask_price", REAL, "best ask", "quote asset"),
+            Column("ask_amount", REAL, "amount at the best ask", "venue's own unit"),
+            Column("ask_iv", REAL, "implied volatility at the best ask", "percent a year"),
+            Column("mark_price", REAL, "mark price", "quote asset"),
+            Column("mark_iv", REAL, "implied volatility at the mark price", "percent a year"),
+            Column("underlying_index", TEXT, "name of the underlying index or future"),
+            Column("underlying_price", REAL, "price of the underlying", "quote asset of the underlying"),
+            Column("delta", REAL, "change of price for a change of the underlying"),
+            Column("gamma", REAL, "change of delta for a change of the underlying"),
+            Column("vega", REAL, "change of price for a change of volatility"),
+            Column("theta", REAL, "change of price for a day"),
+            Column("rho", REAL, "change of price for a change of the interest rate"),
+        ),
+        131_072,
+    ),
+}
+
+_CANDLE = (
+    Column("timestamp", TIME, "the candle's open", nullable=False),
+    Column("close_time", TIME, "its exclusive end: the first instant at which it is complete", nullable=False),
+    Column("open", REAL, "first price", "quote asset"),
+    Column("high", REAL, "highest price", "quote asset"),
+    Column("low", REAL, "lowest price", "quote asset"),
+    Column("close", REAL, "last price", "quote asset"),
+    Column("volume", REAL, "sum of the amounts", "see volume_unit"),
+    Column("quote_volume", REAL, "value of the volume; null where the multiplier is unknown", "quote asset"),
+    Column("trade_count", pa.int64(), "number of trades"),
+    Column("buy_volume", REAL, "volume that takers bought", "see volume_unit"),
+    Column("buy_quote_volume", REAL, "value that takers bought", "quote asset"),
+    Column("vwap", REAL, "quote_volume / base_volume; null without volume", "quote asset"),
+    Column("base_volume", REAL, "volume in the base asset; null where the multiplier is unknown", "base asset"),
+    Column("volume_unit", TEXT, "what volume and buy_volume count: base, quote or contracts"),
+)
+
+_SUMMARY = pa.list_(
+    pa.struct(
+        [
+            pa.field("dataset", pa.string()),
+            pa.field("rows", pa.int64()),
+            pa.field("first_timestamp", TIME),
+            pa.field("last_timestamp", TIME),
+            pa.field("gaps", pa.int64()),
+        ]
+    )
+)
+LISTING_COLUMNS = (
+    Column("instrument_id", TEXT, "canonical id, venue:TYPE:SYMBOL", nullable=False),
+    Column("venue", TEXT, "the data vendor's id of the exchange"),
+    Column("instrument_type", TEXT, "spot, perpetual, future or option"),
+    Column("venue_symbol", pa.string(), "the venue's own symbol"),
+    Column("base_asset", TEXT, "what is bought and sold"),
+    Column("quote_asset", TEXT, "what the price is in"),
+    Column("settle_asset", TEXT, "what profit and loss are paid in"),
+    Column("underlying", pa.string(), "index or instrument that a derivative follows"),
+    Column("strike", REAL, "strike of an option", "quote asset"),
+    Column("option_type", TEXT, "call or put"),
+    Column("expiry", TIME, "moment of expiry; 00:00 of its day where only the day is known"),
+    Column("tick_size", REAL, "smallest step of the price", "quote asset"),
+    Column("lot_size", REAL, "smallest step of the amount", "venue's own unit"),
+    Column("contract_multiplier", REAL, "what one contract stands for"),
+    Column("inverse", pa.bool_(), "true where it is margined and paid in the base asset"),
+    Column("available_from", TIME, "start of its listing, where known by the date's 00:00 UTC"),
+    Column("available_to", TIME, "expiry, or a delisting announced by the date's 00:00 UTC, else null"),
+    Column("known_from", TEXT, "listing: from the vendor's master; ticks: only the day's ticks prove it"),
+)
+OBSERVED_COLUMNS = (
+    Column("observed_data_types", pa.list_(pa.string()), "tick datasets with rows on the day"),
+    Column("observed_timeframes", pa.list_(pa.string()), "timeframes of the candles with rows on the day"),
+    Column("observed", _SUMMARY, "rows, first and last time and gaps (minutes without a row) of each dataset"),
+    Column("ticks_lawful", pa.bool_(), "whether the laws of ticks hold on the day; null without ticks"),
+    Column("candles_lawful", pa.bool_(), "whether the laws of candles hold on the day; null without candles"),
+)
+
+_DAY = "year-{year}/month-{month}/day-{day}"
+_MONTH = "year-{year}/month-{month}"
+_TICK = f"{_DAY}/data_type-{{dataset}}/{{instrument_id}}.parquet"
+TICK_ROOT, CANDLE_ROOT, AVAILABILITY_ROOT, META_ROOT = (
+    "market-data-tick",
+    "market-data-candles",
+    "market-data-instrument-availability",
+    "market-data-meta",
+)
+ROOTS = (TICK_ROOT, CANDLE_ROOT, AVAILABILITY_ROOT, META_ROOT)
+
+_TICK_LAYOUTS = (
+    Layout("by_date", f"{TICK_ROOT}/raw_tick_data/by_date/{_TICK}"),
+    Layout("by_venue", f"{TICK_ROOT}/raw_tick_data/by_venue/venue-{{venue}}/{_TICK}"),
+    Layout("by_type", f"{TICK_ROOT}/raw_tick_data/by_type/type-{{instrument_type}}/{_TICK}"),
+)
+_FEATURE_LAYOUTS = (
+    Layout(
+        "by_date",
+        f"{CANDLE_ROOT}/daily/by_date/{_DAY}/venue-{{venue}}/instrument-{{instrument_id}}/{{dataset}}.parquet",
+    ),
+    Layout("by_venue", f"{CANDLE_ROOT}/daily/by_venue/venue-{{venue}}/{_MONTH}/{{venue}}_{{dataset}}.parquet"),
+    Layout(
+        "by_instrument_id",
+        f"{CANDLE_ROOT}/daily/by_instrument_id/instrument-{{instrument_id}}/{_MONTH}/{{short_name}}_{{dataset}}.parquet",
+    ),
+)
+_CANDLE_LAYOUTS = (
+    *_FEATURE_LAYOUTS,
+    Layout(
+        "by_timeframe",
+        f"{CANDLE_ROOT}/daily/by_timeframe/timeframe-{{timeframe}}/{_MONTH}/{{timeframe}}_{{dataset}}.parquet",
+    ),
+)
+_AVAILABILITY_LAYOUTS = (
+    Layout("by_date", f"{AVAILABILITY_ROOT}/daily/by_date/{_DAY}/{{dataset}}.parquet"),
+    Layout("by_venue", f"{AVAILABILITY_ROOT}/daily/by_venue/venue-{{venue}}/{_MONTH}/{{venue}}_availability.parquet"),
+    Layout(
+        "by_instrument_type",
+        f"{AVAILABILITY_ROOT}/daily/by_instrument_type/type-{{instrument_type}}/{_MONTH}/"
+        "{instrument_type}_availability.parquet",
+    ),
+)
+
+# The columns of the features are declared with the transforms that compute them; until then they hold only the time.
+_FEATURE = (
+    Column("timestamp", TIME, "open of the candle that the row belongs to", nullable=False),
+    Column("close_time", TIME, "the first instant at which the row may be used", nullable=False),
+)
+_FEATURE_SETS = {
+    "technical_features": "indicators and order flow of one candle, known at its close",
+    "fundamental_features": "funding, basis, open interest, liquidations and options of one candle, known at its close",
+    "ml_signals": "a model's probability and position for one candle, known at its close",
+}
+
+DATASETS: "dict[str, Dataset]" = {
+    dataset.name: dataset
+    for dataset in (
+        *(
+            Dataset(name, Kind.TICKS, Tier.EXECUTION, row, columns, _TICK_LAYOUTS, row_group_rows=rows)
+            for name, (row, columns, rows) in _TICK_COLUMNS.items()
+        ),
+        *(
+            Dataset(
+                f"ohlcv_{timeframe.name}",
+                Kind.CANDLES,
+                Tier.ML,
+                f"one candle of {timeframe.name}: prices, volumes and trades of [timestamp, close_time)",
+                _CANDLE,
+                _CANDLE_LAYOUTS,
+                timeframe=timeframe,
+            )
+            for timeframe in TIMEFRAMES.values()
+        ),
+        *(
+            Dataset(name, Kind.FEATURES, Tier.ML, row, _FEATURE, _FEATURE_LAYOUTS)
+            for name, row in _FEATURE_SETS.items()
+        ),
+        Dataset(
+            "available_instruments",
+            Kind.AVAILABILITY,
+            Tier.AVAILABILITY,
+            "one instrument that could be traded on the date",
+            (*LISTING_COLUMNS, *OBSERVED_COLUMNS),
+            _AVAILABILITY_LAYOUTS,
+            order=("instrument_id",),
+        ),
+    )
+}
+
+
+def dataset(name: str, kind: Kind | None = None) -> Dataset:
+    """The dataset of this name (and kind); raises DatasetError with the names that exist."""
+    known = {n: d for n, d in DATASETS.items() if kind is None or d.kind is kind}
+    try:
+        return known[name]
+    except (KeyError, TypeError):
+        what = f"dataset of {kind}" if kind else "dataset"
+        raise DatasetError(f"{name!r} is no {what}; there are {', '.join(known)}") from None
+
+
+def candles(timeframe: str) -> Dataset:
+    """The dataset of the candles of a timeframe; raises DatasetError with the timeframes that exist."""
+    if timeframe not in TIMEFRAMES:
+        raise DatasetError(f"{timeframe!r} is no timeframe; there are {', '.join(TIMEFRAMES)}")
+    return DATASETS[f"ohlcv_{timeframe}"]

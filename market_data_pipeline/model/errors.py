@@ -1,0 +1,49 @@
+"""The errors of this project: one small family.
+
+Each is also the builtin error that callers would expect. A message names what was found, where, what was expected and
+what to do.
+"""
+
+
+class MarketDataError(Exception):
+    """Anything this project raises on purpose."""
+
+
+class InstrumentError(MarketDataError, ValueError):
+    """A text is not an instrument id."""
+
+
+class DatasetError(MarketDataError, ValueError):
+    """A dataset, timeframe or column that does not exist was asked for."""
+
+
+class LayoutError(MarketDataError, ValueError):
+    """A layout template is malformed, or a path does not belong to the layout."""
+
+
+class WindowError(MarketDataError, ValueError):
+    """A start or an end of a window of time cannot be understood."""
+
+
+class SettingError(MarketDataError, ValueError):
+    """A setting from the environment or `.env` is wrong."""
+
+
+class SourceError(MarketDataError):
+    """The source's input for one instrument's day (or for a whole day) cannot be used."""
+
+
+class NoData(SourceError, LookupError):
+    """The source has nothing at all for what was asked."""
+
+
+class LakeError(MarketDataError):
+    """An object of the lake is not what it should be."""
+
+
+class ObjectNotFound(LakeError, FileNotFoundError):
+    """No object lies under the key."""
+
+
+class ObjectChanged(LakeError):
+    """An object is no longer the one that was read: somebody else has published a newer one."""
