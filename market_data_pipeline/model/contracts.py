@@ -16,17 +16,19 @@ class VolumeUnit(StrEnum):
 class Contract:
     """How amounts of one instrument become values.
 
-    Linear: base value = amount, quote value = price × amount.
+    Linear: base value = amount × multiplier, quote value = price × amount × multiplier.
     Inverse: quote value = amount × multiplier, base value = amount × multiplier / price.
+    Without a multiplier neither value is known, and both are null.
 
     Attributes:
         inverse: margined and paid in the base asset.
-        multiplier: quote asset that one unit of amount stands for (inverse only); None where it isn't known.
+        multiplier: what one unit of amount stands for: base asset (linear) or quote asset (inverse). 1 where amounts
+            count that asset itself; None where it isn't known.
         unit: what the amounts count.
     """
 
     inverse: bool = False
-    multiplier: float | None = None
+    multiplier: float | None = 1.0
     unit: VolumeUnit = VolumeUnit.BASE
 
 

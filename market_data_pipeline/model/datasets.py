@@ -182,20 +182,22 @@ class Dataset:
 
     def path(self, layout: Layout, day: date, instrument: Instrument | None = None) -> str:
         """The path of the object of `layout` that holds this instrument's (or everything's) day."""
-        return layout.format(day=day, **self.path_fields(instrument))
+        return layout.format(day, **self.path_fields(instrument))
 
-    def partition_values(self, day: date, instrument: Instrument) -> "Mapping[str, object]":
-        """The values of the partition columns for one instrument's day."""
+    def partition_values(self, day: date, instrument: Instrument | None) -> "Mapping[str, object]":
+        """The values of the partition columns for one day file: of an instrument, or (None) of all."""
         values: dict[str, object] = {
-            "date": day,
-            "year": day.year,
-            "month": day.month,
-            "day": day.day,
+            **day_values(day),
             "data_type": self.name,
             "data_tier": str(self.tier),
             **self.path_fields(instrument),
         }
         return {column.name: values[column.name] for column in self.partition_columns}
+
+
+def day_values(day: date) -> dict[str, object]:
+    """The values of the partition columns that a day gives."""
+    return {"date": day, "year": day.year, "month": day.month, "day": day.day}
 
 
 def _schema(columns: Iterable[Column]) -> pa.Schema:
@@ -392,8 +394,9 @@ _AVAILABILITY_LAYOUTS = (
     ),
 )
 
-# The columns of the features are declared with the transforms that compute them; until then they hold only the time.
+# what the features' rows have in common; the values themselves are declared with the transforms that compute them
 _FEATURE = (
+    Column("timeframe", TEXT, "length of the candle that the row belongs to"),
     Column("timestamp", TIME, "open of the candle that the row belongs to", nullable=False),
     Column("close_time", TIME, "the first instant at which the row may be used", nullable=False),
 )

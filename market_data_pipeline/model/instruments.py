@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Self
 
 from market_data_pipeline.model.errors import InstrumentError
 
@@ -29,14 +28,14 @@ class InstrumentType(StrEnum):
         return self.name.lower()
 
     @classmethod
-    def from_folder(cls, folder: str) -> Self:
-        """The type whose folder name this is; raises InstrumentError."""
-        try:
-            return cls[folder.upper()]
-        except KeyError:
+    def named(cls, name: str) -> "InstrumentType":
+        """The type of this folder name or id part, in any letter case; raises InstrumentError."""
+        kind = _TYPE_ALIASES.get(name.upper())
+        if kind is None:
             raise InstrumentError(
-                f"instrument type {folder!r} is unknown; expected one of {', '.join(t.folder for t in cls)}"
-            ) from None
+                f"instrument type {name!r} is unknown; expected one of {', '.join(t.folder for t in cls)}"
+            )
+        return kind
 
 
 _TYPE_ALIASES = {t.value.upper(): t for t in InstrumentType} | {

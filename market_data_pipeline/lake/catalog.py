@@ -1,0 +1,49 @@
+"""What lies in the lake: listings of day files as days and instruments. Files of other kinds are passed over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import LayoutError
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.layouts import Layout
+
+
+@dataclass(frozen=True)
+class DayObject:
+    """A day file that lies in the lake.
+
+    Attributes:
+        day: the partition.
+        instrument: whose rows it holds; None where it holds all.
+        info: the object.
+    """
+
+    day: date
+    instrument: Instrument | None
+    info: ObjectInfo
+
+
+def day_objects(
+    store: ObjectStore, dataset: Dataset, day: date, layout: Layout | None = None, **fields: str
+) -> Iterator[DayObject]:
+    """The day files of a dataset on a day, in order of key, by one listing.
+
+    Args:
+        store: where to look.
+        dataset: whose files.
+        day: the day.
+        layout: one of the dataset's day layouts; the primary one by default.
+        fields: values of placeholders (such as `venue`) that narrow the listing.
+    """
+    layout = layout or dataset.layouts[0]
+    for info in store.list(layout.prefix(day, **dataset.path_fields(), **fields)):
+        try:
+            found = layout.parse(info.key)
+        except LayoutError:
+            continue
+        if found.get("dataset", dataset.name) == dataset.name and layout.day_of(found) == day:
+            named = found.get("instrument_id")
+            yield DayObject(day, Instrument.parse(named) if named else None, info)

@@ -1,0 +1,221 @@
+"""Parquet as this lake writes it: encodings, partition columns, day files and month files.
+
+The same rows give the same bytes: no time of writing, host or run in a file, and row groups cut by row count alone.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.ordering import chunks_by_time
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.instruments import Instrument
+
+MONTH_DIGESTS = b"day_digests"
+_DICTIONARY_PAGE = 2 << 20
+_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a file of rows holds.
+
+    Attributes:
+        rows: how many rows.
+        first: the earliest time (UTC); None where there is no row or no time column.
+        last: the latest.
+    """
+
+    rows: int
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
+
+    Decimal-like prices and amounts repeat, so a dictionary beats splitting their bytes; where it outgrows a page the
+    writer falls back to plain values by itself. Ids mostly share their beginnings.
+    """
+    deltas = [f.name for f in schema if pa.types.is_timestamp(f.type) or f.type in (pa.int64(), pa.int32())]
+    texts = [f.name for f in schema if pa.types.is_string(f.type)]
+    encodings = dict.fromkeys(deltas, "DELTA_BINARY_PACKED") | dict.fromkeys(texts, "DELTA_BYTE_ARRAY")
+    return pq.ParquetWriter(
+        path,
+        schema,
+        version="2.6",
+        compression="zstd",
+        compression_level=_LEVEL,
+        use_dictionary=[f.name for f in schema if f.name not in encodings],
+        column_encoding=encodings,
+        dictionary_pagesize_limit=_DICTIONARY_PAGE,
+        write_statistics=True,
+        write_page_index=True,
+    )
+
+
+class Constants:
+    """Columns with one value each, for any number of rows; dictionary columns share one buffer of zeros."""
+
+    def __init__(self, values: Mapping[str, object], schema: pa.Schema) -> None:
+        self._fields = [schema.field(name) for name in values]
+        self._values = dict(values)
+        self._zeros = pa.array(np.zeros(0, np.int32))
+
+    def arrays(self, rows: int) -> dict[str, pa.Array]:
+        """The columns, `rows` long."""
+        if len(self._zeros) < rows:
+            self._zeros = pa.array(np.zeros(rows, np.int32))
+        return {field.name: self._array(field, rows) for field in self._fields}
+
+    def _array(self, field: pa.Field, rows: int) -> pa.Array:
+        value = self._values[field.name]
+        if pa.types.is_dictionary(field.type):
+            return pa.DictionaryArray.from_arrays(self._zeros.slice(0, rows), pa.array([value], field.type.value_type))
+        return pa.repeat(pa.scalar(value, field.type), rows)
+
+
+def with_values(table: pa.Table, asked: Dataset, values: Mapping[str, object]) -> pa.Table:
+    """The table with one more column for each value, which stands in every row."""
+    for name, column in Constants(values, asked.schema).arrays(table.num_rows).items():
+        table = table.append_column(asked.schema.field(name), column)
+    return table
+
+
+def with_partition(table: pa.Table, dataset: Dataset, constants: Constants) -> pa.Table:
+    """The table in the dataset's full schema: own columns, then partition values."""
+    columns = constants.arrays(table.num_rows)
+    return pa.table([*table.columns, *(columns[c.name] for c in dataset.partition_columns)], schema=dataset.schema)
+
+
+def write_day_file(
+    path: Path,
+    dataset: Dataset,
+    day: date,
+    instrument: Instrument | None,
+    batches: Iterable[pa.Table | pa.RecordBatch],
+) -> Span:
+    """Writes one day file, streaming; nothing is written where there are no rows.
+
+    Rows are put in order of time as far as bounded memory allows; ties keep the order they came in.
+
+    Raises:
+        LakeError: a batch does not have the dataset's own schema.
+    """
+    constants = Constants(dataset.partition_values(day, instrument), dataset.schema)
+    checked = (_checked(batch, dataset, instrument, day) for batch in batches)
+    by_time = dataset.order[0] == "timestamp"
+    chunks = chunks_by_time(checked, dataset.row_group_rows) if by_time else _whole(checked)
+    rows, first, last = 0, None, None
+    writer: pq.ParquetWriter | None = None
+    try:
+        for chunk in chunks:
+            writer = writer or parquet_writer(path, dataset.schema)
+            writer.write_table(with_partition(chunk, dataset, constants), row_group_size=chunk.num_rows)
+            rows += chunk.num_rows
+            if by_time:
+                low, high = _bounds(chunk)
+                first, last = min(first or low, low), max(last or high, high)
+    finally:
+        if writer is not None:
+            writer.close()
+    return Span(rows, first, last)
+
+
+def _whole(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterable[pa.Table]:
+    listed = [pa.Table.from_batches([t]) if isinstance(t, pa.RecordBatch) else t for t in tables]
+    joined = pa.concat_tables(listed).unify_dictionaries().combine_chunks() if listed else None
+    return [joined] if joined is not None and joined.num_rows else []
+
+
+def _checked(
+    batch: pa.Table | pa.RecordBatch, dataset: Dataset, instrument: Instrument | None, day: date
+) -> pa.Table | pa.RecordBatch:
+    if not batch.schema.equals(dataset.own_schema):
+        raise LakeError(
+            f"rows of {dataset.name} for {instrument or 'all instruments'} on {day} do not have the declared columns:\n"
+            f"  found    {_columns(batch.schema)}\n  expected {_columns(dataset.own_schema)}"
+        )
+    return batch
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{f.name} {f.type}{'' if f.nullable else ' not null'}" for f in schema)
+
+
+def _bounds(table: pa.Table) -> tuple[datetime, datetime]:
+    # the chunk is in order of time
+    stamps = table.column("timestamp")
+    return stamps[0].as_py(), stamps[-1].as_py()
+
+
+def row_group_times(metadata: pq.FileMetaData, group: int) -> tuple[datetime, datetime]:
+    """The earliest and latest `timestamp` of a row group, from its statistics.
+
+    Raises:
+        LakeError: the file carries no statistics for it (it was not written by this lake).
+    """
+    index = metadata.schema.to_arrow_schema().get_field_index("timestamp")
+    statistics = metadata.row_group(group).column(index).statistics if index >= 0 else None
+    if statistics is None or not statistics.has_min_max:
+        raise LakeError("a row group has no statistics of its timestamps; write the file again with this lake")
+    return statistics.min, statistics.max
+
+
+def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
+    """Rows and times of a file, from its footer alone."""
+    if dataset.order[0] != "timestamp" or not metadata.num_rows:
+        return Span(metadata.num_rows)
+    bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
+    return Span(metadata.num_rows, min(low for low, _ in bounds), max(high for _, high in bounds))
+
+
+def row_group_days(metadata: pq.FileMetaData) -> list[date]:
+    """The day of each row group of a month file; a row group never spans days."""
+    index = metadata.schema.to_arrow_schema().get_field_index("date")
+    return [metadata.row_group(group).column(index).statistics.min for group in range(metadata.num_row_groups)]
+
+
+def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
+    """For each day of a month file, the digest of the day files it was put together from."""
+    stored = (metadata.metadata or {}).get(MONTH_DIGESTS)
+    return {date.fromisoformat(day): digest for day, digest in json.loads(stored).items()} if stored else {}
+
+
+def splice_month(
+    path: Path,
+    dataset: Dataset,
+    old: pq.ParquetFile | None,
+    replacing: Mapping[date, Iterable[pa.Table]],
+    digests: Mapping[date, str],
+) -> int:
+    """Writes a month file: the old one's row groups, but for the days in `replacing` these tables instead.
+
+    Each table becomes a row group; days stand in order of date. `digests` are kept in the footer. Returns the rows.
+    """
+    kept: dict[date, list[int]] = {}
+    if old is not None:
+        for group, day in enumerate(row_group_days(old.metadata)):
+            if day not in replacing:
+                kept.setdefault(day, []).append(group)
+    rows = 0
+    with parquet_writer(path, dataset.schema) as writer:
+        for day in sorted(kept.keys() | replacing.keys()):
+            if old is not None and day in kept:
+                tables: Iterable[pa.Table] = (old.read_row_group(group) for group in kept[day])
+            else:
+                tables = replacing[day]
+            for table in tables:
+                if table.num_rows:
+                    writer.write_table(table.cast(dataset.schema), row_group_size=table.num_rows)
+                    rows += table.num_rows
+        stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
+        writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
+    return rows

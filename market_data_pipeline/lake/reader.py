@@ -1,0 +1,374 @@
+"""Reading the lake: ticks, candles, features and the availability map as Arrow tables.
+
+For each question the reader takes the layout that touches the fewest objects, reads only the row groups and columns
+that are needed, and makes the partition columns from the path instead of decoding them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.parquet import span_of
+from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.ticks import TickSeries
+from market_data_pipeline.model.datasets import (
+    DATASETS,
+    LISTING_COLUMNS,
+    OBSERVED_COLUMNS,
+    TEXT,
+    TIME,
+    Dataset,
+    Kind,
+    candles,
+    dataset,
+)
+from market_data_pipeline.model.errors import DatasetError, LakeError, ObjectNotFound
+from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.windows import Moment, Window, as_day
+
+Instruments = str | Instrument | Iterable[str | Instrument] | None
+"""An id, a glob (`binance:*:BTC-*`), a list of them, or None for all."""
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_AVAILABILITY = DATASETS["available_instruments"]
+_LISTING = ["date", *(column.name for column in LISTING_COLUMNS)]
+_OBSERVED = [column.name for column in OBSERVED_COLUMNS]
+_COVERAGE = pa.schema(
+    [
+        pa.field("date", pa.date32(), False),
+        pa.field("instrument_id", TEXT),
+        pa.field("rows", pa.int64(), False),
+        pa.field("bytes", pa.int64(), False),
+        pa.field("first_timestamp", TIME),
+        pa.field("last_timestamp", TIME),
+    ]
+)
+_THREADS = 8
+_OPEN_DAYS = timedelta(days=31)
+
+
+class MarketDataLake:
+    """A market-data lake to read from.
+
+    Times are UTC. `start` and `end` are dates, datetimes or ISO texts, the window is `[start, end)`, and a date as
+    `end` means its midnight. Rows come in order of (instrument_id, timestamp). Nothing stored for a window gives an
+    empty table with the right columns; `coverage` tells what is there.
+
+        lake = MarketDataLake("data")
+        lake.candles("binance:SPOT_PAIR:BTC-USDT", "1h", "2024-08-01", "2024-09-01").to_pandas()
+
+    Args:
+        url: the lake's folder, `gs://bucket[/prefix]`, or `gs://` where each root is a bucket of its own.
+        buckets: with `gs://`, other names for the buckets, by root (`market-data-tick`, …).
+        store: an opened store, instead of `url`.
+
+    Raises:
+        SettingError: the address is of no known kind.
+    """
+
+    def __init__(
+        self,
+        url: str | Path = "data",
+        *,
+        buckets: Mapping[str, str] | None = None,
+        store: ObjectStore | None = None,
+    ) -> None:
+        self._store = store if store is not None else open_store(url, buckets)
+
+    def __repr__(self) -> str:
+        return f"MarketDataLake({self._store.uri!r})"
+
+    @property
+    def store(self) -> ObjectStore:
+        """Where the lake's objects are."""
+        return self._store
+
+    def ticks(
+        self,
+        instruments: Instruments,
+        data_type: str,
+        start: Moment,
+        end: Moment,
+        *,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Ticks whose exchange time lies in the window, also those that a vendor filed under a neighbouring day.
+
+        Args:
+            instruments: an id, a glob, a list of them, or None for all.
+            data_type: `trades`, `book_snapshot_5`, …
+            start: first time.
+            end: end of the window, not included.
+            venue: only this venue.
+            instrument_type: only this type: spot, perpetual, future or option.
+            columns: which columns, in this order; all by default. `date` is the day whose file held the row.
+
+        Returns:
+            A table in the dataset's schema, in order of (instrument_id, timestamp); ties as the vendor had them.
+
+        Raises:
+            InstrumentError, DatasetError, WindowError: the question cannot be understood.
+            LakeError: a file of the lake cannot be read.
+        """
+        asked = dataset(data_type, Kind.TICKS)
+        names = _columns(asked, columns)
+        question = _question(asked, instruments, start, end, venue, instrument_type)
+
+        def read(instrument: Instrument) -> list[pa.Table]:
+            window = question.window
+            return list(self.stream_ticks(instrument, data_type, window.start, window.end, columns=names))
+
+        return _table(asked, names, chain.from_iterable(_parallel(read, self._tick_instruments(question))))
+
+    def stream_ticks(
+        self,
+        instrument: str | Instrument,
+        data_type: str,
+        start: Moment,
+        end: Moment,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pa.Table]:
+        """One instrument's ticks as `ticks` gives them, but in pieces that follow one another, in bounded memory."""
+        asked = dataset(data_type, Kind.TICKS)
+        names = _columns(asked, columns)
+        one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
+        whole = Window.of(start, end)
+        begin = whole.start
+        while begin < whole.end:
+            # a bounded number of files is open at a time
+            until = min(begin + _OPEN_DAYS, whole.end)
+            with TickSeries(self._store, asked, one, Window(begin, until)) as series:
+                yield from series.read(names)
+            begin = until
+
+    def _tick_instruments(self, question: Question) -> list[Instrument]:
+        if question.exact is not None:
+            return question.exact
+        found: set[Instrument] = set()
+        known = {"day", *question.narrowed}
+        # of the layouts with the same files, the one whose folders narrow the listing most
+        layout = max(
+            (each for each in question.dataset.day_layouts if set(each.group_fields) - {"instrument_id"} <= known),
+            key=lambda each: len(each.group_fields),
+        )
+        for day in question.window.days(beside=1):
+            for each in day_objects(self._store, question.dataset, day, layout, **question.narrowed):
+                if each.instrument and question.wants(each.instrument):
+                    found.add(each.instrument)
+        return sorted(found)
+
+    def candles(
+        self,
+        instruments: Instruments,
+        timeframe: str,
+        start: Moment,
+        end: Moment,
+        *,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Candles whose open lies in the window; `timeframe` is 1m, 5m, 15m, 1h, 4h or 1d. Else as `ticks`."""
+        return self._rows(candles(timeframe), instruments, start, end, venue, instrument_type, columns)
+
+    def features(
+        self,
+        instruments: Instruments,
+        dataset: str,
+        start: Moment,
+        end: Moment,
+        *,
+        timeframe: str | None = None,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Features or signals (`technical_features`, …) of candles whose open lies in the window. Else as `ticks`."""
+        asked = _dataset(dataset, Kind.FEATURES)
+        if timeframe is None:
+            return self._rows(asked, instruments, start, end, venue, instrument_type, columns)
+        names = _columns(asked, columns)
+        candles(timeframe)  # refuses what is no timeframe
+        rows = self._rows(
+            asked, instruments, start, end, venue, instrument_type, [*dict.fromkeys([*names, "timeframe"])]
+        )
+        return rows.filter(pc.equal(rows.column("timeframe").cast(pa.string()), timeframe)).select(names)
+
+    def _rows(
+        self,
+        asked: Dataset,
+        instruments: Instruments,
+        start: Moment,
+        end: Moment,
+        venue: str | None,
+        instrument_type: str | None,
+        columns: Sequence[str] | None,
+    ) -> pa.Table:
+        names = _columns(asked, columns)
+        question = _question(asked, instruments, start, end, venue, instrument_type)
+        layout = best_layout(question)
+        found = pieces(self._store, question, layout)
+        tables = chain.from_iterable(_parallel(lambda piece: read_piece(self._store, question, piece, names), found))
+        if layout.per_instrument:
+            return _table(asked, names, tables)
+        grouped = _table(asked, [*dict.fromkeys([*names, "instrument_id"])], tables)
+        return _by_instrument(grouped).select(names)
+
+    def available_instruments(
+        self,
+        date: date | str,
+        *,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+        observed: bool = False,
+    ) -> pa.Table:
+        """The instruments that could be traded on a date, one row each, in order of their ids.
+
+        Args:
+            date: the day, UTC.
+            venue: only this venue.
+            instrument_type: only this type: spot, perpetual, future or option.
+            observed: give the columns that are known only after the day, too: leave them out of a backtest's universe.
+
+        Raises:
+            WindowError, InstrumentError: the question cannot be understood.
+        """
+        day = as_day(date)
+        names = [*_LISTING, *_OBSERVED] if observed else _LISTING
+        try:
+            with self._store.open(_AVAILABILITY.path(_AVAILABILITY.layouts[0], day)) as pinned:
+                rows = pq.ParquetFile(pinned.file).read(columns=names)
+        except ObjectNotFound:
+            rows = _AVAILABILITY.schema.empty_table()
+        except pa.ArrowException as error:
+            raise LakeError(f"the availability map of {day} in {self._store.uri} cannot be read: {error}") from error
+        for name, value in _narrowed(venue, instrument_type).items():
+            rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
+        return rows.select(names)
+
+    def coverage(self, dataset: str, start: Moment, end: Moment, *, instruments: Instruments = None) -> pa.Table:
+        """What is stored of a dataset, for each day that a window touches and each instrument.
+
+        An instrument that is named, or that has rows on any of the days, has a row for every day; a day without its
+        file has 0 rows and null times.
+
+        Returns:
+            A table with date, instrument_id (null for a dataset whose day file holds all), rows, bytes (of one copy),
+            first_timestamp, last_timestamp; in order of (date, instrument_id).
+
+        Raises:
+            DatasetError, InstrumentError, WindowError: the question cannot be understood.
+        """
+        asked = _dataset(dataset)
+        question = _question(asked, instruments, start, end, None, None)
+        days = list(question.window.days())
+        found = {
+            (day, each.instrument): each.info
+            for day in days
+            for each in day_objects(self._store, asked, day)
+            if each.instrument is None or question.wants(each.instrument)
+        }
+        named = {instrument for _, instrument in found} | set(question.exact or ())
+
+        def describe(place: tuple[date, Instrument | None]) -> dict[str, object]:
+            info = found.get(place)
+            row: dict[str, object] = {
+                "date": place[0],
+                "instrument_id": place[1] and place[1].id,
+                "rows": 0,
+                "bytes": 0,
+            }
+            if info is not None:
+                with self._store.open(info.key) as pinned:
+                    span = span_of(pq.ParquetFile(pinned.file).metadata, asked)
+                row |= {
+                    "rows": span.rows,
+                    "bytes": info.size,
+                    "first_timestamp": span.first,
+                    "last_timestamp": span.last,
+                }
+            return row
+
+        places = [(day, instrument) for day in days for instrument in sorted(named, key=str)]
+        return pa.Table.from_pylist(list(_parallel(describe, places)), _COVERAGE)
+
+
+def _dataset(name: str, kind: Kind | None = None) -> Dataset:
+    return dataset(name, kind)
+
+
+def _columns(asked: Dataset, columns: Sequence[str] | None) -> list[str]:
+    if columns is None:
+        return list(asked.schema.names)
+    unknown = [name for name in columns if name not in asked.schema.names]
+    if isinstance(columns, str) or unknown:
+        raise DatasetError(
+            f"{asked.name} has no column {unknown[0] if unknown else columns!r}; it has {', '.join(asked.schema.names)}"
+        )
+    return list(dict.fromkeys(columns))
+
+
+def _narrowed(venue: str | None, instrument_type: str | None) -> dict[str, str]:
+    fields = {}
+    if venue is not None:
+        fields["venue"] = venue.lower()
+    if instrument_type is not None:
+        fields["instrument_type"] = InstrumentType.named(instrument_type).folder
+    return fields
+
+
+def _question(
+    asked: Dataset,
+    instruments: Instruments,
+    start: Moment,
+    end: Moment,
+    venue: str | None,
+    instrument_type: str | None,
+) -> Question:
+    return Question(asked, Selection.of(instruments), Window.of(start, end), _narrowed(venue, instrument_type))
+
+
+def _parallel(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """The results in order; threads only where there is more than one item."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(_THREADS, "read") as pool:
+        yield from pool.map(work, items)
+
+
+def _table(asked: Dataset, names: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:
+    parts = [table.select(names) for table in tables]
+    if not parts:
+        return asked.schema.empty_table().select(names)
+    schema = pa.schema([asked.schema.field(name) for name in names])
+    return pa.concat_tables([part.cast(schema) for part in parts]).unify_dictionaries()
+
+
+def _by_instrument(table: pa.Table) -> pa.Table:
+    """Rows in order of instrument; within an instrument they keep their order, which is that of time."""
+    if not table.num_rows:
+        return table
+    ids = table.column("instrument_id").combine_chunks()
+    names = ids.dictionary.to_pylist()
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    places = rank[np.asarray(ids.indices)]
+    if np.all(places[1:] >= places[:-1]):
+        return table
+    return table.take(pa.array(np.argsort(places, kind="stable")))

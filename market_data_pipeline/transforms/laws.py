@@ -1,0 +1,89 @@
+"""What must hold for ticks and candles, whoever made them. Each law that is broken is named, with the first place."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from market_data_pipeline.model.datasets import TIME, Timeframe
+from market_data_pipeline.model.windows import DAY, microseconds, midnight
+
+TICK_COLUMNS = ("timestamp",)
+"""The columns that the laws of ticks need of every tick dataset."""
+TRADE_COLUMNS = ("timestamp", "price", "amount")
+"""Those that they need of trades and liquidations."""
+
+
+def broken_tick_laws(ticks: pa.Table, day: date) -> list[str]:
+    """The laws that one day file of ticks breaks.
+
+    Times lie within a day of the file's day (vendors cut by their own clock); prices and amounts are above zero.
+
+    Args:
+        ticks: rows with TICK_COLUMNS, or TRADE_COLUMNS where the dataset has them.
+        day: the file's day.
+    """
+    near = (midnight(day) - DAY, midnight(day) + 2 * DAY)
+    stamps = ticks.column("timestamp")
+    checks = {
+        f"every timestamp lies within a day of {day}": pc.and_(
+            pc.greater_equal(stamps, pa.scalar(near[0], TIME)), pc.less(stamps, pa.scalar(near[1], TIME))
+        )
+    }
+    for name in ("price", "amount"):
+        if name in ticks.column_names:
+            checks[f"{name} is above zero"] = pc.greater(ticks.column(name), 0)
+    return list(_broken(ticks, checks))
+
+
+def broken_candle_laws(candles: pa.Table, day: date, timeframe: Timeframe) -> list[str]:
+    """The laws that one instrument's candles of a day break.
+
+    Times rise, lie inside the day and on the timeframe's grid; low ≤ open, close ≤ high; volumes and counts are not
+    negative, and buys are part of them.
+
+    Args:
+        candles: rows with the own columns of a candle dataset.
+        day: the day, UTC.
+        timeframe: the candles' length.
+    """
+    stamps = candles.column("timestamp").cast(pa.int64())
+    start, length = microseconds(midnight(day)), timeframe.microseconds
+    low, high, opened, close = (candles.column(name) for name in ("low", "high", "open", "close"))
+    volume, bought = candles.column("volume"), candles.column("buy_volume")
+    # sums of floats: what was bought may differ from the volume by rounding alone
+    slack = pc.add(pc.multiply(volume, 1e-9), 1e-12)
+    offsets = pc.subtract(stamps, start)
+    checks = {
+        f"every candle opens inside {day}": pc.and_(
+            pc.greater_equal(offsets, 0), pc.less(offsets, microseconds(midnight(day) + DAY) - start)
+        ),
+        f"every candle opens on the grid of {timeframe.name}": pc.equal(
+            pc.multiply(pc.divide(offsets, length), length), offsets
+        ),
+        "close_time is the open plus the timeframe": pc.equal(
+            pc.add(stamps, length), candles.column("close_time").cast(pa.int64())
+        ),
+        "low <= open <= high": pc.and_(pc.less_equal(low, opened), pc.less_equal(opened, high)),
+        "low <= close <= high": pc.and_(pc.less_equal(low, close), pc.less_equal(close, high)),
+        "volume >= 0": pc.greater_equal(volume, 0),
+        "0 <= buy_volume <= volume": pc.and_(pc.greater_equal(bought, 0), pc.less_equal(bought, pc.add(volume, slack))),
+        "trade_count >= 0": pc.greater_equal(candles.column("trade_count"), 0),
+    }
+    if candles.num_rows > 1:
+        rises = pc.greater(stamps.slice(1), stamps.slice(0, candles.num_rows - 1)).combine_chunks()
+        first = pa.array([True])
+        checks["times rise"] = pa.chunked_array(
+            [first, *(rises.chunks if isinstance(rises, pa.ChunkedArray) else [rises])]
+        )
+    return list(_broken(candles, checks))
+
+
+def _broken(rows: pa.Table, checks: "dict[str, pa.ChunkedArray]") -> Iterator[str]:
+    for law, holds in checks.items():
+        # a null price (an empty candle) breaks no law
+        where = pc.index(holds, pa.scalar(False)).as_py()
+        if where >= 0:
+            count = pc.sum(pc.invert(holds)).as_py()
+            yield f"{law}: broken by {count} of {rows.num_rows} rows, first at {rows.column('timestamp')[where]}"
