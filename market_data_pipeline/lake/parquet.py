@@ -162,11 +162,24 @@ def row_group_times(metadata: pq.FileMetaData, group: int) -> tuple[datetime, da
     Raises:
         LakeError: the file carries no statistics for it (it was not written by this lake).
     """
-    index = metadata.schema.to_arrow_schema().get_field_index("timestamp")
-    statistics = metadata.row_group(group).column(index).statistics if index >= 0 else None
-    if statistics is None or not statistics.has_min_max:
-        raise LakeError("a row group has no statistics of its timestamps; write the file again with this lake")
+    statistics = _statistics(metadata, group, _leaf(metadata, "timestamp"))
     return statistics.min, statistics.max
+
+
+def _leaf(metadata: pq.FileMetaData, name: str) -> int:
+    """A column's place among the file's leaves; nested columns have several, so it is not its place in the schema."""
+    for index in range(metadata.num_columns):
+        if metadata.schema.column(index).path == name:
+            return index
+    raise LakeError(f"the file has no column {name}; it was not written by this lake")
+
+
+def _statistics(metadata: pq.FileMetaData, group: int, leaf: int) -> pq.Statistics:
+    statistics = metadata.row_group(group).column(leaf).statistics
+    if statistics is None or not statistics.has_min_max:
+        name = metadata.schema.column(leaf).path
+        raise LakeError(f"row group {group} has no statistics of {name}; it was not written by this lake")
+    return statistics
 
 
 def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
@@ -179,8 +192,8 @@ def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
 
 def row_group_days(metadata: pq.FileMetaData) -> list[date]:
     """The day of each row group of a month file; a row group never spans days."""
-    index = metadata.schema.to_arrow_schema().get_field_index("date")
-    return [metadata.row_group(group).column(index).statistics.min for group in range(metadata.num_row_groups)]
+    leaf = _leaf(metadata, "date") if metadata.num_row_groups else 0
+    return [_statistics(metadata, group, leaf).min for group in range(metadata.num_row_groups)]
 
 
 def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:

@@ -152,8 +152,9 @@ class MarketDataLake:
         while begin < whole.end:
             # a bounded number of files is open at a time
             until = min(begin + _OPEN_DAYS, whole.end)
-            with TickSeries(self._store, asked, one, Window(begin, until)) as series:
-                yield from series.read(names)
+            window = Window(begin, until)
+            with TickSeries(self._store, asked, one, window.days(beside=1)) as series:
+                yield from series.read(window, names)
             begin = until
 
     def _tick_instruments(self, question: Question) -> list[Instrument]:

@@ -5,7 +5,7 @@ the row groups at the edge are touched.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -27,7 +27,7 @@ from market_data_pipeline.model.windows import Window, microseconds
 
 @dataclass(frozen=True)
 class _Run:
-    """A row group that reaches into the window; numbered in the order of ties: by the file's day, then place."""
+    """A row group that reaches into a window; numbered in the order of ties: by the file's day, then place."""
 
     number: int
     day: date
@@ -37,23 +37,23 @@ class _Run:
 
 
 class TickSeries:
-    """The ticks of one instrument whose exchange times lie in a window, streamed in stable order of time.
+    """One instrument's ticks out of the files of some days. Opens each file once; use it as a context manager.
 
-    Opens the day files of the window and of the day before and after it, each once. Use it as a context manager.
+    Args:
+        store: the lake.
+        dataset: a tick dataset.
+        instrument: whose ticks.
+        days: the days whose files are looked at, rising; those that are not there are passed over.
 
-    Attributes:
-        days: the days whose files are there.
-        counts: after streaming, how many rows came from each day's file.
+    Raises:
+        LakeError: a file is no Parquet file.
     """
 
-    def __init__(self, store: ObjectStore, dataset: Dataset, instrument: Instrument, window: Window) -> None:
+    def __init__(self, store: ObjectStore, dataset: Dataset, instrument: Instrument, days: Iterable[date]) -> None:
         self._dataset, self._instrument = dataset, instrument
-        self._start, self._end = window.start, window.end
         self._files: dict[date, pq.ParquetFile] = {}
-        self.counts: Counter[date] = Counter()
-        self._held = ExitStack()
         with ExitStack() as opening:
-            for day in window.days(beside=1):
+            for day in days:
                 try:
                     pinned = opening.enter_context(store.open(dataset.path(dataset.layouts[0], day, instrument)))
                     self._files[day] = pq.ParquetFile(pinned.file)
@@ -62,11 +62,10 @@ class TickSeries:
                 except pa.ArrowException as error:
                     raise LakeError(f"{store.uri_of(pinned.info.key)} is no Parquet file: {error}") from error
             self._held = opening.pop_all()
-        self._clusters = _clusters(list(self._runs()))
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days whose files are there, neighbours included."""
+        """The days whose files are there."""
         return tuple(self._files)
 
     def __enter__(self) -> Self:
@@ -77,54 +76,57 @@ class TickSeries:
     ) -> None:
         self._held.close()
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        return self.read(self._dataset.own_schema.names)
+    def read(self, window: Window, columns: Sequence[str], counts: Counter[date] | None = None) -> Iterator[pa.Table]:
+        """Streams the rows whose exchange times lie in a window, in stable order of time across all tables.
 
-    def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Streams tables with these columns; partition columns are those of the file that held the row."""
-        for cluster in self._clusters:
-            table = self._load(cluster, columns)
+        Args:
+            window: which times.
+            columns: which columns; partition columns are those of the file that held the row.
+            counts: is told how many rows came from each day's file.
+        """
+        for cluster in _clusters(list(self._runs(window))):
+            table = self._load(cluster, window, columns, Counter() if counts is None else counts)
             if table.num_rows:
                 yield table
 
-    def last(self, columns: Sequence[str]) -> pa.Table:
-        """The last row of the window in that order, or a table without rows."""
-        for cluster in reversed(self._clusters):
-            table = self._load(cluster, columns)
+    def last(self, window: Window, columns: Sequence[str]) -> pa.Table:
+        """The last row of a window in that order, or a table without rows; reads as little as it can."""
+        for cluster in reversed(_clusters(list(self._runs(window)))):
+            table = self._load(cluster, window, columns, Counter())
             if table.num_rows:
                 return table.slice(table.num_rows - 1)
         return self._dataset.schema.empty_table().select(list(columns))
 
-    def _runs(self) -> Iterator[_Run]:
+    def _runs(self, window: Window) -> Iterator[_Run]:
         number = 0
         for day, file in self._files.items():
             for group in range(file.metadata.num_row_groups):
                 first, last = row_group_times(file.metadata, group)
                 number += 1
-                if first < self._end and last >= self._start:
-                    yield _Run(number, day, group, max(first, self._start), min(last, self._end))
+                if first < window.end and last >= window.start:
+                    yield _Run(number, day, group, max(first, window.start), min(last, window.end))
 
-    def _load(self, cluster: Sequence[_Run], columns: Sequence[str]) -> pa.Table:
+    def _load(self, cluster: Sequence[_Run], window: Window, columns: Sequence[str], counts: Counter[date]) -> pa.Table:
         needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
         parts = []
         for run in sorted(cluster, key=lambda run: run.number):
-            part = self._within(self._files[run.day].read_row_group(run.group, columns=list(needed)))
-            self.counts[run.day] += part.num_rows
+            part = _within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
+            counts[run.day] += part.num_rows
             values = self._dataset.partition_values(run.day, self._instrument)
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))
         table = parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         return sort_by_time(table).select(list(columns))
 
-    def _within(self, part: pa.Table) -> pa.Table:
-        stamps = times(part)
-        low, high = microseconds(self._start), microseconds(self._end)
-        inside = (stamps >= low) & (stamps < high)
-        if inside.all():
-            return part
-        where = np.flatnonzero(inside)
-        if len(where) and len(where) == where[-1] - where[0] + 1:
-            return part.slice(int(where[0]), len(where))
-        return part.filter(pa.array(inside))
+
+def _within(part: pa.Table, window: Window) -> pa.Table:
+    stamps = times(part)
+    inside = (stamps >= microseconds(window.start)) & (stamps < microseconds(window.end))
+    if inside.all():
+        return part
+    where = np.flatnonzero(inside)
+    if len(where) and len(where) == where[-1] - where[0] + 1:
+        return part.slice(int(where[0]), len(where))
+    return part.filter(pa.array(inside))
 
 
 def _clusters(runs: list[_Run]) -> list[list[_Run]]:

@@ -36,19 +36,23 @@ class Observed:
 
     dataset: str
     rows: int
-    first: datetime
-    last: datetime
+    first: datetime | None
+    last: datetime | None
     gaps: int
     lawful: bool
 
 
-def empty_buckets(stamps: Iterable[npt.NDArray[np.int64]], day: date, microseconds_each: int) -> int:
-    """How many buckets of a day hold none of these times (microseconds since 1970 UTC)."""
-    start = microseconds(midnight(day))
-    seen = np.zeros(microseconds(midnight(day) + DAY) // microseconds_each - start // microseconds_each, bool)
-    for part in stamps:
-        buckets = (part - start) // microseconds_each
-        seen[np.unique(buckets[(buckets >= 0) & (buckets < len(seen))])] = True
+def buckets_of(stamps: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
+    """The distinct buckets, numbered from 1970, that some times fall into; both in microseconds."""
+    return np.unique(stamps // length)
+
+
+def empty_buckets(filled: Iterable[npt.NDArray[np.int64]], day: date, length: int) -> int:
+    """How many buckets of a day are in none of these sets of buckets (from `buckets_of`)."""
+    first, end = microseconds(midnight(day)) // length, microseconds(midnight(day) + DAY) // length
+    seen = np.zeros(end - first, bool)
+    for buckets in filled:
+        seen[buckets[(buckets >= first) & (buckets < end)] - first] = True
     return int(len(seen) - seen.sum())
 
 

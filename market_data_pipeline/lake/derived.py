@@ -1,0 +1,240 @@
+"""Rows worked out from what the lake holds: candles from trades, coarser candles, the availability map of a day.
+
+Reads by `lake`, computes by `transforms`, and gives out rows for the writer; knows no Dagster.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.ordering import times
+from market_data_pipeline.lake.parquet import span_of
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.ticks import TickSeries
+from market_data_pipeline.model.contracts import Contract
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
+from market_data_pipeline.model.errors import LakeError, ObjectNotFound
+from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.windows import DAY, Window, midnight
+from market_data_pipeline.transforms import availability as maps
+from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
+from market_data_pipeline.transforms.laws import broken_candle_laws, broken_tick_laws
+
+TRADES = DATASETS["trades"]
+AVAILABILITY = DATASETS["available_instruments"]
+_MINUTE = timedelta(minutes=1) // timedelta(microseconds=1)
+
+ContractOf = Callable[[Instrument], Contract]
+Fills = Mapping[InstrumentType, Fill]
+
+
+@dataclass
+class Selected:
+    """The trades that went into the candles of one day, by where they lay.
+
+    Attributes:
+        before: from the file of the day before.
+        own: from the day's own file.
+        after: from the file of the day after.
+        final: the day after is in, so nothing can be missing.
+    """
+
+    before: int = 0
+    own: int = 0
+    after: int = 0
+    final: bool = False
+
+    def add(self, day: date, counts: Counter[date]) -> None:
+        """Adds one instrument's counts by the file's day."""
+        self.before += counts[day - DAY]
+        self.own += counts[day]
+        self.after += counts[day + DAY]
+
+
+def day_window(day: date) -> Window:
+    """The UTC day."""
+    return Window(midnight(day), midnight(day) + DAY)
+
+
+def trades_of(store: ObjectStore, instrument: Instrument, day: date) -> TickSeries:
+    """The files that the candles of a day are made from: the day's own and those beside it."""
+    return TickSeries(store, TRADES, instrument, (day - DAY, day, day + DAY))
+
+
+def first_candles(
+    store: ObjectStore,
+    days: Sequence[date],
+    selection: Selection,
+    contract_of: ContractOf,
+    fills: Fills,
+    selected: dict[date, Selected] | None = None,
+) -> Iterator[DayRows]:
+    """1m candles of some days, from the lake's trades by exchange time.
+
+    Args:
+        store: the lake.
+        days: the days.
+        selection: which instruments.
+        contract_of: how an instrument's amounts become values.
+        fills: what stands for an empty bucket, by type of instrument.
+        selected: is told, for each day, where the trades lay.
+    """
+    told = {} if selected is None else selected
+    stored: dict[date, set[Instrument]] = {}
+
+    def on(day: date) -> set[Instrument]:
+        if day not in stored:
+            stored[day] = {found.instrument for found in day_objects(store, TRADES, day) if found.instrument}
+        return stored[day]
+
+    for day in days:
+        told[day] = Selected(final=bool(on(day + DAY)))
+        for instrument in sorted(on(day - DAY) | on(day) | on(day + DAY)):
+            if instrument in selection:
+                read = partial(_first_candles, store, day, instrument, contract_of, fills[instrument.type], told[day])
+                yield DayRows(day, instrument, f"trades of {instrument}", read)
+
+
+def _first_candles(
+    store: ObjectStore,
+    day: date,
+    instrument: Instrument,
+    contract_of: ContractOf,
+    fill: Fill,
+    selected: Selected,
+    _: Rejects,
+) -> Iterator[pa.RecordBatch]:
+    counts: Counter[date] = Counter()
+    with trades_of(store, instrument, day) as series:
+        close = None
+        if fill is Fill.FLAT:
+            price = series.last(day_window(day - DAY), ["price"]).column("price")
+            close = price[0].as_py() if len(price) else None
+        trades = series.read(day_window(day), TRADE_COLUMNS, counts)
+        made = candles_from_trades(
+            trades, day, TIMEFRAMES["1m"], contract_of(instrument), fill=fill, previous_close=close
+        )
+    selected.add(day, counts)
+    yield from made.to_batches()
+
+
+def coarser_candles(
+    store: ObjectStore, timeframe: Timeframe, days: Sequence[date], selection: Selection, fills: Fills
+) -> Iterator[DayRows]:
+    """Candles of a timeframe that is rolled up from a finer one in the lake; raises DatasetError for the finest."""
+    finer = candles(timeframe.source or "")
+    for day in days:
+        for found in day_objects(store, finer, day):
+            if found.instrument and found.instrument in selection:
+                read = partial(_rolled_up, store, timeframe, finer, found, fills[found.instrument.type])
+                yield DayRows(day, found.instrument, f"{finer.name} of {found.instrument}", read)
+
+
+def _rolled_up(
+    store: ObjectStore, timeframe: Timeframe, finer: Dataset, found: DayObject, fill: Fill, _: Rejects
+) -> Iterator[pa.RecordBatch]:
+    table = own_rows(store, finer, found)
+    yield from roll_up(table, found.day, timeframe, fill=fill).to_batches()
+
+
+def own_rows(store: ObjectStore, dataset: Dataset, found: DayObject) -> pa.Table:
+    """A day file's own columns.
+
+    Raises:
+        LakeError: it is no Parquet file.
+    """
+    with store.open(found.info.key) as pinned:
+        try:
+            table = pq.ParquetFile(pinned.file).read(columns=dataset.own_schema.names)
+        except pa.ArrowException as error:
+            raise LakeError(f"{store.uri_of(found.info.key)} is no Parquet file: {error}") from error
+    return table.select(dataset.own_schema.names).cast(dataset.own_schema)
+
+
+def availability_rows(
+    store: ObjectStore,
+    days: Sequence[date],
+    selection: Selection,
+    listings: Callable[[date], pa.Table | None],
+    contract_of: ContractOf,
+) -> Iterator[DayRows]:
+    """The availability map of some days: what the source lists, and what the lake holds.
+
+    Instruments outside the selection keep the rows that the stored map has of them.
+    """
+    for day in days:
+        read = partial(_availability, store, day, selection, listings, contract_of)
+        yield DayRows(day, None, f"the lake on {day}", read)
+
+
+def _availability(
+    store: ObjectStore,
+    day: date,
+    selection: Selection,
+    listings: Callable[[date], pa.Table | None],
+    contract_of: ContractOf,
+    _: Rejects,
+) -> Iterator[pa.RecordBatch]:
+    observed: dict[str, list[maps.Observed]] = {}
+    ticked: set[Instrument] = set()
+    for dataset in DATASETS.values():
+        if not dataset.per_instrument:
+            continue
+        for found in day_objects(store, dataset, day):
+            if found.instrument and found.instrument in selection:
+                observed.setdefault(found.instrument.id, []).append(observe(store, dataset, found))
+                if dataset.kind is Kind.TICKS:
+                    ticked.add(found.instrument)
+    listed = listings(day)
+    parts = [] if listed is None else [_selected(listed, selection)]
+    known = {text for part in parts for text in part.column("instrument_id").to_pylist()}
+    proven = sorted(instrument for instrument in ticked if instrument.id not in known)
+    parts.append(maps.proven_by_ticks(proven, {instrument: contract_of(instrument) for instrument in proven}))
+    made = maps.availability(pa.concat_tables(parts), observed)
+    if not selection.everything:
+        made = _with_others(made, store, day, selection)
+    yield from made.to_batches()
+
+
+def _selected(listing: pa.Table, selection: Selection, *, inside: bool = True) -> pa.Table:
+    ids = listing.column("instrument_id").to_pylist()
+    return listing.filter(pa.array([(Instrument.parse(text) in selection) is inside for text in ids], pa.bool_()))
+
+
+def _with_others(made: pa.Table, store: ObjectStore, day: date, selection: Selection) -> pa.Table:
+    try:
+        with store.open(AVAILABILITY.path(AVAILABILITY.layouts[0], day)) as pinned:
+            stored = pq.ParquetFile(pinned.file).read(columns=AVAILABILITY.own_schema.names)
+    except ObjectNotFound:
+        return made
+    others = _selected(stored.select(made.column_names).cast(made.schema), selection, inside=False)
+    return pa.concat_tables([made, others]).unify_dictionaries().combine_chunks().sort_by("instrument_id")
+
+
+def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Observed:
+    """What a day file holds, read a row group at a time."""
+    tick = dataset.kind is Kind.TICKS
+    length = dataset.timeframe.microseconds if dataset.timeframe else _MINUTE
+    names = [name for name in ("timestamp", "price", "amount") if name in dataset.own_schema.names]
+    columns = names if tick else dataset.own_schema.names
+    lawful = True
+    stamps = []
+    with store.open(found.info.key) as pinned:
+        file = pq.ParquetFile(pinned.file)
+        span = span_of(file.metadata, dataset)
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=columns)
+            stamps.append(maps.buckets_of(times(rows), length))
+            if tick:
+                lawful &= not broken_tick_laws(rows, found.day)
+            elif dataset.timeframe:
+                lawful &= not broken_candle_laws(rows, found.day, dataset.timeframe)
+    gaps = maps.empty_buckets(stamps, found.day, length)
+    return maps.Observed(dataset.name, span.rows, span.first, span.last, gaps, lawful)

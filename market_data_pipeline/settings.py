@@ -1,0 +1,140 @@
+"""The settings: one table, from which the documentation and `.env.example` are checked, and one frozen value.
+
+A setting comes from the environment, else from `.env` in the working folder, else it has its default.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT
+from market_data_pipeline.model.errors import MarketDataError, SettingError
+from market_data_pipeline.model.instruments import InstrumentType, Selection
+from market_data_pipeline.model.windows import as_day
+from market_data_pipeline.transforms.candles import FILLS, Fill
+
+SOURCES = ("sample", "files")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One setting: its name in the environment, what holds without it, and what it is for."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable("MARKET_DATA_LAKE", "data", "where the lake lies: a folder, `gs://bucket[/prefix]`, or `gs://` alone"),
+    Variable("MARKET_DATA_TICK_BUCKET", TICK_ROOT, "with `gs://` alone: the bucket of the ticks"),
+    Variable("MARKET_DATA_CANDLES_BUCKET", CANDLE_ROOT, "with `gs://` alone: the bucket of candles, features, signals"),
+    Variable("MARKET_DATA_AVAILABILITY_BUCKET", AVAILABILITY_ROOT, "with `gs://` alone: the bucket of the maps"),
+    Variable("MARKET_DATA_META_BUCKET", META_ROOT, "with `gs://` alone: the bucket of everything else"),
+    Variable("MARKET_DATA_SOURCE", "sample", f"where ticks come from: {' or '.join(SOURCES)}"),
+    Variable("MARKET_DATA_SOURCE_PATH", "", "the folder of the source `files`"),
+    Variable("MARKET_DATA_INSTRUMENTS", "", "ids or globs, with commas, such as `binance:*:BTC-*`; empty for all"),
+    Variable("MARKET_DATA_START", "2019-01-01", "the first day that is a partition"),
+    Variable("MARKET_DATA_DAYS_PER_RUN", "", "how many days a run of a backfill takes; empty for all in one"),
+    Variable(
+        "MARKET_DATA_EMPTY_CANDLES",
+        "option=omit",
+        "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
+    ),
+    Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server; no credentials are used then"),
+    Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
+)
+
+_BUCKETS = {
+    "MARKET_DATA_TICK_BUCKET": TICK_ROOT,
+    "MARKET_DATA_CANDLES_BUCKET": CANDLE_ROOT,
+    "MARKET_DATA_AVAILABILITY_BUCKET": AVAILABILITY_ROOT,
+    "MARKET_DATA_META_BUCKET": META_ROOT,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the pipeline depends on; the attributes follow VARIABLES."""
+
+    lake: str = "data"
+    buckets: Mapping[str, str] = field(default_factory=dict)
+    source: str = "sample"
+    source_path: Path | None = None
+    selection: Selection = field(default_factory=Selection)
+    start: date = date(2019, 1, 1)
+    days_per_run: int | None = None
+    fills: Mapping[InstrumentType, Fill] = field(default_factory=lambda: FILLS)
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> "Settings":
+        """The settings of the environment and of `.env` in a folder (the working folder by default).
+
+        Raises:
+            SettingError: a value cannot be understood; the message names the setting and what is expected.
+        """
+        values = read_values(environment, folder)
+        source = values["MARKET_DATA_SOURCE"]
+        if source not in SOURCES:
+            raise SettingError(f"MARKET_DATA_SOURCE is {source!r}; expected {' or '.join(SOURCES)}")
+        path = values["MARKET_DATA_SOURCE_PATH"]
+        return cls(
+            lake=values["MARKET_DATA_LAKE"],
+            buckets={root: values[name] for name, root in _BUCKETS.items()},
+            source=source,
+            source_path=Path(path).expanduser() if path else None,
+            selection=_selection(values["MARKET_DATA_INSTRUMENTS"]),
+            start=_start(values["MARKET_DATA_START"]),
+            days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
+            fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
+        )
+
+
+def read_values(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, str]:
+    """The texts of all settings: of the environment, else of `.env`, else the defaults; an empty text is none."""
+    from dotenv import dotenv_values
+
+    given = os.environ if environment is None else environment
+    stored = dotenv_values((folder or Path.cwd()) / ".env")
+    return {
+        variable.name: (given.get(variable.name) or stored.get(variable.name) or variable.default).strip()
+        for variable in VARIABLES
+    }
+
+
+def _selection(text: str) -> Selection:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        return Selection.of(names or None)
+    except MarketDataError as error:
+        raise SettingError(f"MARKET_DATA_INSTRUMENTS: {error}") from error
+
+
+def _start(text: str) -> date:
+    try:
+        return as_day(text)
+    except MarketDataError as error:
+        raise SettingError(f"MARKET_DATA_START: {error}") from error
+
+
+def _days(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingError(f"MARKET_DATA_DAYS_PER_RUN is {text!r}; expected a number of days, 1 or more")
+    return int(text)
+
+
+def _fills(text: str) -> Mapping[InstrumentType, Fill]:
+    fills = dict.fromkeys(InstrumentType, Fill.FLAT)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        kind, _, fill = part.partition("=")
+        try:
+            fills[InstrumentType.named(kind.strip())] = Fill(fill.strip())
+        except ValueError as error:
+            raise SettingError(
+                f"MARKET_DATA_EMPTY_CANDLES: {part!r} is not understood ({error}); write it as spot=flat,option=omit"
+            ) from error
+    return fills
