@@ -13,9 +13,8 @@ from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, 
 from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.instruments import InstrumentType, Selection
 from market_data_pipeline.model.windows import as_day
+from market_data_pipeline.sources import NAMES as SOURCES
 from market_data_pipeline.transforms.candles import FILLS, Fill
-
-SOURCES = ("sample", "files")
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def write_day_file(
     Raises:
         LakeError: a batch does not have the dataset's own schema.
     """
-    constants = Constants(dataset.partition_values(day, instrument), dataset.schema)
+    constants: Constants | None = None
     checked = (_checked(batch, dataset, instrument, day) for batch in batches)
     by_time = dataset.order[0] == "timestamp"
     chunks = chunks_by_time(checked, dataset.row_group_rows) if by_time else _whole(checked)
@@ -117,6 +117,7 @@ def write_day_file(
     writer: pq.ParquetWriter | None = None
     try:
         for chunk in chunks:
+            constants = constants or Constants(dataset.partition_values(day, instrument), dataset.schema)
             writer = writer or parquet_writer(path, dataset.schema)
             writer.write_table(with_partition(chunk, dataset, constants), row_group_size=chunk.num_rows)
             rows += chunk.num_rows

@@ -1,6 +1,7 @@
 """What an object store is: keys, whole objects, and a precondition that makes read-modify-write safe.
 
 Keys are relative paths with `/`, as the layouts make them; a key's first part names its root (`market-data-tick`, …).
+What else a key may be stands in `keys.py`; any other text is a LakeError.
 Two stores fulfil this: the local disk and Google Cloud Storage. One suite of tests holds for both.
 """
 
@@ -61,7 +62,10 @@ Expect = Pinned | None | _Unconditional
 
 
 class ObjectStore(Protocol):
-    """A place for objects. Every method may be called from several threads."""
+    """A place for objects. Every method may be called from several threads.
+
+    Whatever goes wrong is a LakeError that names the object, the reason and what to do; its cause is the first error.
+    """
 
     @property
     def uri(self) -> str:
@@ -72,15 +76,24 @@ class ObjectStore(Protocol):
         """An object's full address: an absolute path or `gs://bucket/…`."""
         ...
 
+    @property
+    def bytes_written(self) -> int:
+        """How many bytes of content this store has published so far; hard links and server-side copies are free."""
+        ...
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects under a folder (`prefix` ends in `/`) or of exactly this key, in the order of their keys.
 
-        Temporary names are never listed. A prefix that does not exist lists nothing.
+        The order is that of the whole keys as strings. Names that begin with a dot, temporary ones among them, are
+        never listed. A prefix that does not exist lists nothing.
         """
         ...
 
     def open(self, key: str) -> Pinned:
         """Opens one object, held at what it is now.
+
+        Where the store keeps no replaced objects (Google Cloud Storage), a later read of one that was replaced
+        meanwhile raises ObjectChanged; it never gives the newer bytes.
 
         Raises:
             ObjectNotFound: nothing lies under the key.
@@ -99,7 +112,7 @@ class ObjectStore(Protocol):
         """Publishes a staged file under each key: whole or not at all, for each key.
 
         The file is sent once; further keys get it by a hard link or a server-side copy. It must not be written to
-        afterwards. With `expect` other than ALWAYS there is one key.
+        afterwards. With `expect` other than ALWAYS there is one key, and a pinned object must still be open.
 
         Raises:
             ObjectChanged: `expect` no longer holds; nothing was changed.

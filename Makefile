@@ -1,0 +1,54 @@
+# Everything one does with the project. Each target can be run again at any time; the first one installs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DAY ?=
+FROM ?=
+TO ?=
+ASSETS ?=
+
+.PHONY: help install demo dev test lint materialize backfill bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## the virtual environment in ./.venv, with pinned versions
+
+# Several makes may start at once: one installs, the others wait for it and find it done.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed; $(PYTHON) is older. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) tools/install.py $(VENV) pyproject.toml constraints.txt
+
+demo: $(INSTALLED) ## one sample day through Dagster, then a look at what was written
+	@$(BIN)/market-data demo
+
+dev: $(INSTALLED) ## Dagster's UI on http://127.0.0.1:3000
+	@$(BIN)/market-data dev
+
+materialize: $(INSTALLED) ## one day: DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]
+	@[ -n "$(DAY)" ] || { echo "which day? make materialize DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]"; exit 2; }
+	@$(BIN)/market-data materialize "$(DAY)" --assets "$(ASSETS)"
+
+backfill: $(INSTALLED) ## a range, both days included: FROM=2024-08-01 TO=2024-08-31 [ASSETS=…]
+	@[ -n "$(FROM)" ] && [ -n "$(TO)" ] || { echo "which days? make backfill FROM=2024-08-01 TO=2024-08-31 [ASSETS=…]"; exit 2; }
+	@$(BIN)/market-data backfill "$(FROM)" "$(TO)" --assets "$(ASSETS)"
+
+test: $(INSTALLED) ## all tests
+	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+lint: $(INSTALLED) ## style, types and the floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## measurements; ROWS=20000000 to choose a size
+	@$(BIN)/python -m benchmarks.day
+
+clean: ## removes the virtual environment and caches; the lake and Dagster's history stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,207 @@
+"""The command line: materialize days, backfill ranges, open the UI, look at what was written."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+
+from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.windows import as_day
+from market_data_pipeline.settings import Settings
+
+DEMO_DAY = date(2024, 8, 8)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Ends with one clear message, and no stack trace, where the input is at fault."""
+
+    @wraps(command)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return command(*args, **kwargs)
+        except MarketDataError as error:
+            raise click.ClickException(str(error)) from error
+
+    return guarded
+
+
+class _Day(click.ParamType):
+    name = "day"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        try:
+            return as_day(value)  # type: ignore[arg-type]
+        except MarketDataError as error:
+            self.fail(str(error), param, ctx)
+
+
+_ASSETS = click.option(
+    "--assets",
+    default="",
+    metavar="NAMES",
+    help="Only these assets, with commas; Dagster's selections work too, such as 'trades+' for what reads trades.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A market-data lake with Dagster in front of it.
+
+    Settings come from the environment or from .env; README.md and docs/settings.md name them.
+    """
+
+
+@main.command()
+@click.argument("day", type=_Day())
+@_ASSETS
+@_plainly
+def materialize(day: date, assets: str) -> None:
+    """Materialize DAY (YYYY-MM-DD) and print what lies in the lake then."""
+    settings = Settings.load()
+    _run(settings, day, day, _names(assets))
+    _print_shares(settings, day)
+
+
+@main.command()
+@click.argument("first", type=_Day())
+@click.argument("last", type=_Day())
+@_ASSETS
+@_plainly
+def backfill(first: date, last: date, assets: str) -> None:
+    """Materialize all days from FIRST to LAST, both included.
+
+    One run takes them all, or MARKET_DATA_DAYS_PER_RUN days each.
+    """
+    _run(Settings.load(), first, last, _names(assets))
+
+
+@main.command()
+@click.argument("day", type=_Day(), default=DEMO_DAY.isoformat())
+@_plainly
+def demo(day: date) -> None:
+    """Materialize one day, show what was written, draw its candles, and say what to type next."""
+    settings = Settings.load()
+    _run(settings, day, day, [])
+    _print_shares(settings, day)
+    _draw_candles(settings, day)
+    click.echo(_NEXT.format(day=day.isoformat(), month=day.strftime("%Y-%m"), lake=settings.lake))
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True, help="Where the UI listens.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on this machine: the UI has no login.")
+@_plainly
+def dev(port: int, host: str) -> None:
+    """Open Dagster's UI, with its daemon for schedules and backfills, until Ctrl-C."""
+    settings = Settings.load()
+    environment = os.environ | {"DAGSTER_HOME": str(_home(settings))}
+    dagster = Path(sys.executable).with_name("dagster")
+    os.execve(  # noqa: S606 - the UI takes this process's place; nothing here comes from a shell
+        dagster, [str(dagster), "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)], environment
+    )
+
+
+def _names(assets: str) -> list[str]:
+    return [name for name in assets.split(",") if name.strip()]
+
+
+def _home(settings: Settings) -> Path:
+    from market_data_pipeline.defs.instance import prepare_home
+
+    return prepare_home(Path.cwd(), settings.lake, os.environ)
+
+
+def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> None:
+    """Runs days and says how each run ended; leaves with status 1 if anything failed."""
+    from rich.console import Console
+
+    os.environ["DAGSTER_HOME"] = str(_home(settings))
+    import dagster as dg
+
+    from market_data_pipeline.defs.build import build_definitions
+    from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, slices
+
+    console = Console(highlight=False)
+    require_partitions(settings, first, last)
+    defs = build_definitions(settings)
+    assets = selected_assets(defs, names)
+    clean = True
+    with dg.DagsterInstance.get() as instance:
+        for start, end in slices(settings, first, last):
+            days = f"{start}" if start == end else f"{start} to {end}"
+            with console.status(f"materializing {days}"):
+                outcome = launch(defs, instance, start, end, assets)
+            clean &= outcome.clean
+            for problem in outcome.problems:
+                console.print(f"✗ {problem}", style="red", markup=False)
+            state = "done" if outcome.clean else "done, with failures" if outcome.succeeded else "failed"
+            console.print(f"{days}: {state} (run {outcome.run_id})", style="green" if outcome.clean else "red")
+    if not clean:
+        sys.exit(1)
+
+
+def _print_shares(settings: Settings, day: date) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from market_data_pipeline.lake.inventory import day_shares
+    from market_data_pipeline.lake.stores import open_store
+
+    store = open_store(settings.lake, settings.buckets)
+    table = Table(title=f"{day} in {store.uri}", title_justify="left")
+    for name in ("dataset", "layout"):
+        table.add_column(name)
+    for name in ("objects", "rows", "bytes"):
+        table.add_column(name, justify="right")
+    previous = None
+    for share in day_shares(store, day):
+        if previous not in (None, share.dataset):
+            table.add_section()
+        name = share.dataset if share.dataset != previous else ""
+        table.add_row(name, share.layout, f"{share.objects:,}", f"{share.rows:,}", f"{share.bytes:,}")
+        previous = share.dataset
+    Console(highlight=False).print(table)
+
+
+def _draw_candles(settings: Settings, day: date) -> None:
+    """Draws the day's 15m candles of the instrument with the most trades."""
+    import plotext
+    import pyarrow.compute as pc
+
+    from market_data_pipeline.lake.reader import MarketDataLake
+    from market_data_pipeline.model.windows import DAY
+
+    lake = MarketDataLake(settings.lake, buckets=settings.buckets)
+    days = lake.candles(None, "1d", day, day + DAY, columns=["instrument_id", "trade_count"])
+    if not days.num_rows:
+        return
+    busiest = days.column("instrument_id")[pc.index(days["trade_count"], pc.max(days["trade_count"])).as_py()].as_py()
+    candles = lake.candles(busiest, "15m", day, day + DAY)
+    plotext.clear_figure()
+    plotext.date_form("H:M")
+    plotext.theme("clear")
+    plotext.plotsize(min(plotext.terminal_width() or 100, 110), 22)
+    plotext.title(f"{busiest}, 15m, {day} UTC")
+    plotext.candlestick(
+        [stamp.strftime("%H:%M") for stamp in candles.column("timestamp").to_pylist()],
+        {name.title(): candles.column(name).to_pylist() for name in ("open", "high", "low", "close")},
+    )
+    click.echo(plotext.build())
+
+
+_NEXT = """
+What to type next
+  make dev                                      the same day in Dagster's UI, http://127.0.0.1:3000
+  make materialize DAY={day}               another day
+  make backfill FROM={month}-01 TO={month}-07  a range of days, both included
+  .venv/bin/python -c "from market_data_pipeline import MarketDataLake as L; \\
+    print(L('{lake}').candles('binance:*:BTC-*', '1h', '{day}', '{month}-09').to_pandas())"
+  make help                                     everything else
+"""

@@ -1,0 +1,33 @@
+"""All definitions of the pipeline for some settings."""
+
+import dagster as dg
+
+from market_data_pipeline.defs.assets import IO_MANAGER, build_assets
+from market_data_pipeline.defs.checks import build_checks
+from market_data_pipeline.defs.io_manager import LakeIOManager
+from market_data_pipeline.defs.resources import lake_resource
+from market_data_pipeline.defs.schedules import daily_job, daily_schedule
+from market_data_pipeline.settings import Settings
+from market_data_pipeline.sources import open_source
+from market_data_pipeline.sources.contract import Source
+
+
+def build_definitions(settings: Settings, source: Source | None = None) -> dg.Definitions:
+    """Assets, checks, job, schedule and resources for some settings.
+
+    Args:
+        settings: what the pipeline depends on.
+        source: where ticks come from, instead of the one that the settings name.
+    """
+    opened = source if source is not None else open_source(settings.source, settings.source_path)
+    lake = lake_resource(settings)
+    job = daily_job()
+    return dg.Definitions(
+        assets=build_assets(settings),
+        asset_checks=build_checks(settings),
+        jobs=[job],
+        schedules=[daily_schedule(job)],
+        resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
+        # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
+        executor=dg.in_process_executor,
+    )

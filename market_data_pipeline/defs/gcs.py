@@ -1,0 +1,26 @@
+"""The lake on Google Cloud Storage, by dagster-gcp's client; slow to import, so only a lake that needs it does."""
+
+import os
+
+import dagster as dg
+from dagster_gcp import GCSResource
+
+from market_data_pipeline.defs.resources import LakeResource
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.settings import Settings
+
+
+class GcsLakeResource(LakeResource):
+    """The lake's store in buckets, by the client that dagster-gcp makes."""
+
+    gcs: dg.ResourceDependency[GCSResource]
+
+    def _opened(self) -> ObjectStore:
+        return open_store(self.url, self.buckets, client=self.gcs.get_client())
+
+
+def gcs_lake_resource(settings: Settings) -> GcsLakeResource:
+    """The lake of the settings on Google Cloud Storage; a test server (STORAGE_EMULATOR_HOST) has no project."""
+    project = "test" if os.environ.get("STORAGE_EMULATOR_HOST") else None
+    return GcsLakeResource(url=settings.lake, buckets=dict(settings.buckets), gcs=GCSResource(project=project))

@@ -1,0 +1,81 @@
+"""The IO manager: writes an asset's stream of rows into every layout, and hands the lake to the assets that read it.
+
+Dagster calls `handle_output` with the value that an asset gave out: for one partition or for a range of them. The rows
+are read there, one instrument's day after the other, so that a day never has to fit into memory.
+"""
+
+import dagster as dg
+
+from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
+from market_data_pipeline.defs.partitions import days_of
+from market_data_pipeline.defs.resources import LakeResource
+from market_data_pipeline.defs.streams import RowStream
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.writer import DayFile, Failure, WriteReport, write_days
+from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.errors import MarketDataError
+
+
+class LakeIOManager(dg.ConfigurableIOManager):
+    """Keeps assets in the lake's layouts.
+
+    Attributes:
+        lake: where they are kept.
+    """
+
+    lake: dg.ResourceDependency[LakeResource]
+
+    def handle_output(self, context: dg.OutputContext, obj: RowStream) -> None:
+        """Writes the stream; instruments that cannot be read are reported, and the others land.
+
+        Raises:
+            dagster.Failure: nothing at all could be read, or the lake cannot be written.
+        """
+        store = self.lake.open()
+        days = days_of(context.asset_partition_keys)
+
+        def tell(done: DayFile | Failure) -> None:
+            if isinstance(done, Failure):
+                context.log.warning("%s on %s: %s", done.label, done.day, done.message)
+
+        try:
+            report = write_days(store, DATASETS[context.asset_key.path[-1]], days, obj.selection, obj, progress=tell)
+        except MarketDataError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        obj.report = report
+        _require_something(report)
+        for day in days:
+            context.step_context.add_asset_metadata(
+                partition_metadata(report, store, day) | obj.notes(day),
+                asset_key=context.asset_key,
+                partition_key=day.isoformat(),
+            )
+        context.add_output_metadata(run_metadata(report))
+        written, unchanged = (sum(f.changed is told for f in report.files if f.span.rows) for told in (True, False))
+        context.log.info(
+            "%s: %d day files written, %d unchanged, %d failed, %d gone; %d month files written; %d bytes sent",
+            report.dataset.name,
+            written,
+            unchanged,
+            len(report.failures),
+            len(report.removed),
+            sum(month.changed for month in report.months),
+            report.bytes_written,
+        )
+
+    def load_input(self, context: dg.InputContext) -> ObjectStore:
+        """The lake itself: which files of the upstream days are there is for the reader to see."""
+        return self.lake.open()
+
+
+def _require_something(report: WriteReport) -> None:
+    if report.files or report.removed:
+        return
+    days = f"{report.days[0]}" if len(report.days) == 1 else f"{report.days[0]} to {report.days[-1]}"
+    reasons = list(dict.fromkeys(failure.message for failure in report.failures))
+    shown = "\n".join(reasons[:20]) or "the lake holds nothing that it could be made from"
+    more = f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else ""
+    raise dg.Failure(
+        f"{report.dataset.name} on {days}: nothing could be read, so nothing was changed.\n{shown}{more}",
+        allow_retries=False,
+    )

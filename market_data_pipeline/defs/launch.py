@@ -1,0 +1,139 @@
+"""Runs of the pipeline from a program: days and assets into the instance, in this process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import dagster as dg
+
+from market_data_pipeline.defs.partitions import daily_partitions
+from market_data_pipeline.model.errors import SettingError
+from market_data_pipeline.model.windows import days_between
+from market_data_pipeline.settings import Settings
+
+_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+# what an instrument's failure says is printed at the end; in between only warnings and errors go to the terminal
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run_id: the run's id in the instance.
+        first: its first day.
+        last: its last day.
+        succeeded: whether every step succeeded.
+        problems: failed steps and failed checks, in words.
+    """
+
+    run_id: str
+    first: date
+    last: date
+    succeeded: bool
+    problems: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Every step succeeded, and so did every check."""
+        return self.succeeded and not self.problems
+
+
+def require_partitions(settings: Settings, first: date, last: date) -> None:
+    """Refuses days that are no partitions, and a range that runs backwards; raises SettingError."""
+    if last < first:
+        raise SettingError(f"the range ends ({last}) before it starts ({first})")
+    known = daily_partitions(settings)
+    newest = known.get_last_partition_key()
+    for day in (first, last):
+        if newest is None or not settings.start.isoformat() <= day.isoformat() <= newest:
+            raise SettingError(
+                f"{day} is no partition: there is one for each day from {settings.start} (MARKET_DATA_START) to "
+                f"{newest or 'yesterday'}, the last full day in UTC"
+            )
+
+
+def slices(settings: Settings, first: date, last: date) -> list[tuple[date, date]]:
+    """The runs of a range: one, or one for each MARKET_DATA_DAYS_PER_RUN days."""
+    days = list(days_between(first, last))
+    size = settings.days_per_run or len(days)
+    return [(days[at], days[min(at + size, len(days)) - 1]) for at in range(0, len(days), size)]
+
+
+def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:
+    """The assets of these names, or of a selection in Dagster's own syntax (`trades+`); None for all.
+
+    Raises:
+        SettingError: there is no such asset.
+    """
+    if not names:
+        return None
+    graph = defs.resolve_asset_graph()
+    known = sorted(key.to_user_string() for key in graph.materializable_asset_keys)
+    keys: set[dg.AssetKey] = set()
+    for name in names:
+        found = set() if not name.strip() else _resolve(name.strip(), graph)
+        if not found:
+            raise SettingError(f"{name!r} is no asset; there are {', '.join(known)}")
+        keys |= found
+    return sorted(keys)
+
+
+def _resolve(name: str, graph: object) -> set[dg.AssetKey]:
+    from dagster import AssetSelection, DagsterError
+
+    try:
+        return set(AssetSelection.from_string(name).resolve(graph, allow_missing=True))  # type: ignore[arg-type]
+    except (DagsterError, ValueError):
+        return set()
+
+
+def launch(
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    first: date,
+    last: date,
+    assets: Sequence[dg.AssetKey] | None = None,
+) -> Outcome:
+    """Materializes some days in one run, in this process, recorded in an instance as any other run.
+
+    Args:
+        defs: the pipeline.
+        instance: where the run is recorded.
+        first: the first day.
+        last: the last day, included.
+        assets: which assets; all with None.
+    """
+    job = defs.resolve_implicit_global_asset_job_def()
+    span = (
+        {"partition_key": first.isoformat()}
+        if first == last
+        else {"tags": {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat()}}
+    )
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=None if assets is None else list(assets),
+        raise_on_error=False,
+        run_config=_QUIET,
+        **span,  # type: ignore[arg-type]
+    )
+    return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)))
+
+
+def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
+    problems = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        reason = event.step_failure_data.user_failure_data
+        text = reason.description if reason and reason.description else (error.message if error else "failed")
+        cause = error.cause if error else None
+        if not (reason and reason.description) and cause is not None:
+            text = cause.message
+        problems.append(f"{event.step_key}: {(text or '').strip()}")
+    problems.extend(
+        f"{check.asset_key.to_user_string()}, {check.check_name}: {check.description or 'failed'}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity is dg.AssetCheckSeverity.ERROR
+    )
+    return problems

@@ -1,0 +1,86 @@
+"""What a person sees of a partition in the UI: pure functions from reports to metadata."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.writer import Failure, WriteReport
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.layouts import Layout
+
+
+def column_schema(dataset: Dataset) -> dg.TableSchema:
+    """The columns of a dataset, with their meanings and units."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                str(column.type),
+                f"{column.meaning} ({column.unit})" if column.unit else column.meaning,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in (*dataset.columns, *dataset.partition_columns)
+        ]
+    )
+
+
+def layout_uri(store: ObjectStore, dataset: Dataset, layout: Layout, day: date) -> str:
+    """Where a day's rows lie in a layout; `*` stands for what differs between instruments."""
+    wild = dict.fromkeys(layout.placeholders, "*")
+    times = {"year": f"{day.year:04}", "month": f"{day.month:02}", "day": f"{day.day:02}"}
+    return store.uri_of(layout.template.format_map(wild | times | dataset.path_fields()))
+
+
+def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> dict[str, object]:
+    """The metadata of one partition of a run."""
+    dataset = report.dataset
+    files = [file for file in report.files if file.day == day and file.span.rows]
+    rows = sum(file.span.rows for file in files)
+    metadata: dict[str, object] = {
+        "dagster/partition_row_count": rows,
+        "dagster/uri": layout_uri(store, dataset, dataset.layouts[0], day),
+        "dagster/column_schema": column_schema(dataset),
+        "rows": rows,
+        "bytes": sum(file.size for file in files),
+        "files_written": sum(file.changed for file in files),
+        **{f"uri_{layout.name}": layout_uri(store, dataset, layout, day) for layout in dataset.layouts},
+    }
+    if dataset.per_instrument:
+        metadata["instruments"] = len(files)
+    firsts = [file.span.first for file in files if file.span.first]
+    lasts = [file.span.last for file in files if file.span.last]
+    if firsts and lasts:
+        metadata |= {"first_timestamp": min(firsts).isoformat(), "last_timestamp": max(lasts).isoformat()}
+    if failed := [failure for failure in report.failures if failure.day == day]:
+        metadata["failed_instruments"] = dg.MetadataValue.json(
+            [{"instrument": failure.label, "problem": failure.message} for failure in failed]
+        )
+    if removed := [instrument.id for at, instrument in report.removed if at == day]:
+        metadata["removed_instruments"] = dg.MetadataValue.json(removed)
+    rejects = sum((file.rejects for file in report.files if file.day == day), Counter())
+    if rejects:
+        metadata["rows_set_aside"] = sum(rejects.values())
+        metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(rejects))
+    return metadata
+
+
+def run_metadata(report: WriteReport) -> dict[str, int]:
+    """The metadata of a run's output as a whole."""
+    return {
+        "days": len(report.days),
+        "bytes_written": report.bytes_written,
+        "month_files_written": sum(month.changed for month in report.months),
+    }
+
+
+def failure_table(failures: Sequence[Failure]) -> dg.TableMetadataValue:
+    """Failures as a table: day, instrument, where, what is wrong."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"day": f.day.isoformat(), "instrument": f.label, "origin": f.origin, "problem": f.message})
+            for f in failures
+        ]
+    )

@@ -1,0 +1,78 @@
+"""How much of a day lies in the lake, for each dataset and layout: objects, rows, bytes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.months import Target, targets_of, targets_of_tables
+from market_data_pipeline.lake.parquet import row_group_days
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.errors import ObjectNotFound
+
+
+@dataclass(frozen=True)
+class Share:
+    """A day's share of one layout of one dataset.
+
+    Attributes:
+        dataset: the dataset's name.
+        layout: the layout's name.
+        objects: objects that hold rows of the day.
+        rows: the day's rows in them.
+        bytes: the bytes of these rows: of whole day files, and of the day's row groups in month files.
+    """
+
+    dataset: str
+    layout: str
+    objects: int
+    rows: int
+    bytes: int
+
+
+def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
+    """The shares of a day, in the order of the datasets and their layouts; datasets without rows are left out."""
+    for dataset in DATASETS.values():
+        primary = list(day_objects(store, dataset, day))
+        if not primary:
+            continue
+        targets = _targets(store, dataset, day, primary)
+        for layout in dataset.layouts:
+            if layout.daily:
+                keys = [dataset.path(layout, day, found.instrument) for found in primary]
+                parts = [part for key in keys if (part := _whole(store, key))]
+            else:
+                keys = [target.key for target in targets if target.layout == layout]
+                parts = [part for key in keys if (part := _of_day(store, key, day))]
+            yield Share(dataset.name, layout.name, len(parts), sum(r for r, _ in parts), sum(b for _, b in parts))
+
+
+def _targets(store: ObjectStore, dataset: Dataset, day: date, primary: list[DayObject]) -> list[Target]:
+    if dataset.per_instrument:
+        return targets_of(dataset, [(day, found.instrument) for found in primary if found.instrument])
+    with store.open(primary[0].info.key) as pinned:
+        return targets_of_tables(store, dataset, {day: pq.ParquetFile(pinned.file).read()})
+
+
+def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
+    try:
+        with store.open(key) as pinned:
+            return pq.ParquetFile(pinned.file).metadata.num_rows, pinned.info.size
+    except ObjectNotFound:
+        return None
+
+
+def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
+    try:
+        with store.open(key) as pinned:
+            metadata = pq.ParquetFile(pinned.file).metadata
+    except ObjectNotFound:
+        return None
+    groups = [metadata.row_group(group) for group, at in enumerate(row_group_days(metadata)) if at == day]
+    if not groups:
+        return None
+    size = sum(group.column(leaf).total_compressed_size for group in groups for leaf in range(group.num_columns))
+    return sum(group.num_rows for group in groups), size
