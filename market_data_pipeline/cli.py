@@ -32,7 +32,7 @@ def _plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
     return guarded
 
 
-class _Day(click.ParamType):
+class _Day(click.ParamType[date]):
     name = "day"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:

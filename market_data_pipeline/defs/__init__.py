@@ -1,1 +1,27 @@
 """Floor 3: the Dagster glue. Assets, checks, jobs and the IO manager; no arithmetic and no path strings."""
+
+import warnings
+
+import dagster as dg
+
+ACCEPTED_WARNINGS: tuple[tuple[type[Warning], str, str], ...] = (
+    (
+        dg.BetaWarning,
+        "Parameter `backfill_policy`",
+        "a backfill in one run is what lets a month file be written once; without it 31 days are 31 runs",
+    ),
+    (
+        dg.BetaWarning,
+        "Parameter `allow_nonexistent_upstream_partitions`",
+        "candles read the days beside theirs, of which the first and the last partition have only one",
+    ),
+    (
+        dg.PreviewWarning,
+        "Specifying a partitions_def on an AssetCheckSpec",
+        "without it a check on a partitioned asset is asked about all partitions at once",
+    ),
+)
+"""Features of Dagster that it does not call stable yet, and why they are used all the same. Nothing else may warn."""
+
+for _category, _beginning, _reason in ACCEPTED_WARNINGS:
+    warnings.filterwarnings("ignore", message=_beginning, category=_category)

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, Self
 from uuid import uuid4
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Engine, event
 
@@ -127,9 +128,7 @@ class WaitingStorage(DagsterSqliteStorage):
             super().__init__(base_dir, inst_data)
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData, config_value: SqliteStorageConfig
-    ) -> DagsterSqliteStorage:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         """What Dagster calls to make the storage that a configuration names."""
         return cls.from_local(inst_data=inst_data, **config_value)
 

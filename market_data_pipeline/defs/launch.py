@@ -116,7 +116,7 @@ def launch(
         asset_selection=None if assets is None else list(assets),
         raise_on_error=False,
         run_config=_QUIET,
-        **span,  # type: ignore[arg-type]
+        **span,
     )
     return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)))
 

@@ -5,21 +5,22 @@ Reads by `lake`, computes by `transforms`, and gives out rows for the writer; kn
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.ordering import times
-from market_data_pipeline.lake.parquet import span_of
+from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
-from market_data_pipeline.model.errors import LakeError, ObjectNotFound
+from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import DAY, Window, midnight
@@ -50,12 +51,14 @@ class Selected:
     own: int = 0
     after: int = 0
     final: bool = False
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, day: date, counts: Counter[date]) -> None:
-        """Adds one instrument's counts by the file's day."""
-        self.before += counts[day - DAY]
-        self.own += counts[day]
-        self.after += counts[day + DAY]
+        """Adds one instrument's counts by the file's day; several threads may do so."""
+        with self._lock:
+            self.before += counts[day - DAY]
+            self.own += counts[day]
+            self.after += counts[day + DAY]
 
 
 def day_window(day: date) -> Window:
@@ -148,14 +151,15 @@ def own_rows(store: ObjectStore, dataset: Dataset, found: DayObject) -> pa.Table
     """A day file's own columns.
 
     Raises:
-        LakeError: it is no Parquet file.
+        LakeError: it cannot be read, or lacks a column.
     """
-    with store.open(found.info.key) as pinned:
-        try:
-            table = pq.ParquetFile(pinned.file).read(columns=dataset.own_schema.names)
-        except pa.ArrowException as error:
-            raise LakeError(f"{store.uri_of(found.info.key)} is no Parquet file: {error}") from error
-    return table.select(dataset.own_schema.names).cast(dataset.own_schema)
+    return _own_columns(store, dataset, found.info.key)
+
+
+def _own_columns(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
+    names = dataset.own_schema.names
+    with store.open(key) as pinned, explained(store.uri_of(key)):
+        return pq.ParquetFile(pinned.file).read(columns=names).select(names).cast(dataset.own_schema)
 
 
 def availability_rows(
@@ -210,11 +214,10 @@ def _selected(listing: pa.Table, selection: Selection, *, inside: bool = True) -
 
 def _with_others(made: pa.Table, store: ObjectStore, day: date, selection: Selection) -> pa.Table:
     try:
-        with store.open(AVAILABILITY.path(AVAILABILITY.layouts[0], day)) as pinned:
-            stored = pq.ParquetFile(pinned.file).read(columns=AVAILABILITY.own_schema.names)
+        stored = _own_columns(store, AVAILABILITY, AVAILABILITY.path(AVAILABILITY.layouts[0], day))
     except ObjectNotFound:
         return made
-    others = _selected(stored.select(made.column_names).cast(made.schema), selection, inside=False)
+    others = _selected(stored, selection, inside=False)
     return pa.concat_tables([made, others]).unify_dictionaries().combine_chunks().sort_by("instrument_id")
 
 
@@ -226,7 +229,7 @@ def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Obse
     columns = names if tick else dataset.own_schema.names
     lawful = True
     stamps = []
-    with store.open(found.info.key) as pinned:
+    with store.open(found.info.key) as pinned, explained(store.uri_of(found.info.key)):
         file = pq.ParquetFile(pinned.file)
         span = span_of(file.metadata, dataset)
         for group in range(file.num_row_groups):

@@ -5,6 +5,10 @@ differ, carries the other row groups over, and publishes the result only if the 
 else it does it again on the newer one. The day files are listed after the month file was opened, and every run lands
 its day files before it opens a month file: so whichever run publishes last has seen all that landed before, and no row
 is lost.
+
+What was listed may be replaced before it is published, by a run that then finds the month file as it wants it and goes
+home (its day file became again what the month file was made from). So a run that published looks at the day files once
+more, and a digest is only ever written over the very bytes that it was made from.
 """
 
 import hashlib
@@ -14,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
 from threading import Lock
@@ -24,7 +28,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
-from market_data_pipeline.lake.parquet import month_digests, splice_month
+from market_data_pipeline.lake.parquet import explained, month_digests, splice_month
+from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, LayoutError, ObjectChanged, ObjectNotFound
@@ -66,6 +71,14 @@ class MonthFile:
     rows: int
     size: int
     changed: bool
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a month file, and the digests of the days that it was brought in step with."""
+
+    month: MonthFile
+    digests: Mapping[date, str | None]
 
 
 def targets_of(dataset: Dataset, places: Iterable[tuple[date, Instrument]]) -> list[Target]:
@@ -134,16 +147,19 @@ def publish_months(
         LakeError: other runs kept publishing newer versions until all attempts were used up.
     """
     done: list[MonthFile] = []
+    published: set[str] = set()
     pending = list(targets)
     members = _Members(store, dataset, leaving)
     for attempt in range(_ATTEMPTS):
         conflicts: list[Target] = []
         for batch in _batched(pending, _AT_ONCE):
-            for target, result in zip(batch, _publish(store, dataset, batch, members, threads), strict=True):
-                if result is None:
+            outcomes = _publish(store, dataset, batch, members, threads)
+            published |= {outcome.month.key for outcome in outcomes if outcome and outcome.month.changed}
+            for target, outcome in zip(batch, _still_true(batch, outcomes, members), strict=True):
+                if outcome is None:
                     conflicts.append(target)
                 else:
-                    done.append(result)
+                    done.append(replace(outcome.month, changed=target.key in published))
         if not conflicts:
             return sorted(done, key=lambda month: month.key)
         pending = conflicts
@@ -164,20 +180,39 @@ def _batched(targets: Sequence[Target], size: int) -> Iterator[list[Target]]:
 
 def _publish(
     store: ObjectStore, dataset: Dataset, batch: Sequence[Target], members: "_Members", threads: int
-) -> list[MonthFile | None]:
+) -> list[_Outcome | None]:
     """Publishes a batch of month files; None for one that another run changed meanwhile."""
     with ExitStack() as held, ThreadPoolExecutor(threads) as pool:
         pins = [held.enter_context(pin) if pin else None for pin in pool.map(lambda t: _open(store, t.key), batch)]
         # listed only now, after the month files were opened: see the module's docstring
         listing = members.listed({day for target in batch for day in target.days})
 
-        def publish(target: Target, pin: Pinned | None) -> MonthFile | None:
+        def publish(target: Target, pin: Pinned | None) -> _Outcome | None:
             try:
-                return _splice(store, dataset, target, pin, listing, members)
+                chosen = {day: members.of(target, listing[day]) for day in target.days}
+                wanted = {day: members.digest(objects) for day, objects in chosen.items()}
+                return _Outcome(_splice(store, dataset, target, pin, chosen, wanted, members), wanted)
             except (ObjectChanged, ObjectNotFound):
                 return None
 
         return list(pool.map(publish, batch, pins))
+
+
+def _still_true(
+    batch: Sequence[Target], outcomes: Sequence[_Outcome | None], members: "_Members"
+) -> Iterator[_Outcome | None]:
+    """The outcomes again, but None where day files have changed since a month file was made from them."""
+    made = {day for outcome in outcomes if outcome and outcome.month.changed for day in outcome.digests}
+    listing = members.listed(made)
+    for target, outcome in zip(batch, outcomes, strict=True):
+        if outcome is None or not outcome.month.changed:
+            yield outcome
+            continue
+        try:
+            now = {day: members.digest(members.of(target, listing[day])) for day in target.days}
+        except ObjectNotFound:
+            now = {}
+        yield outcome if now == outcome.digests else None
 
 
 def _open(store: ObjectStore, key: str) -> Pinned | None:
@@ -192,18 +227,17 @@ def _splice(
     dataset: Dataset,
     target: Target,
     pin: Pinned | None,
-    listing: Mapping[date, Sequence[DayObject]],
+    chosen: Mapping[date, Sequence[DayObject]],
+    wanted: Mapping[date, str | None],
     members: "_Members",
-) -> MonthFile | None:
+) -> MonthFile:
     old = _parquet(store, pin)
     digests = month_digests(old.metadata) if old else {}
-    chosen = {day: members.of(target, listing[day]) for day in target.days}
-    wanted = {day: members.digest(objects) for day, objects in chosen.items()}
     changed = [day for day in target.days if digests.get(day) != wanted[day]]
     if not changed:
         size = pin.info.size if pin else 0
         return MonthFile(target.layout.name, target.key, old.metadata.num_rows if old else 0, size, False)
-    digests = {day: digest for day, digest in (digests | wanted).items() if digest is not None}
+    digests = {day: digest for day, digest in {**digests, **wanted}.items() if digest is not None}
     with store.stage() as path:
         replacing = {day: members.tables(target, chosen[day]) for day in changed}
         rows = splice_month(path, dataset, old, replacing, digests)
@@ -211,19 +245,16 @@ def _splice(
             store.put(path, [target.key], expect=pin)
         elif pin is not None:
             store.delete(target.key, expect=pin)
-        return MonthFile(target.layout.name, target.key, rows, path.stat().st_size if rows else 0, True)
+        size = path.stat().st_size if rows else 0
+        return MonthFile(target.layout.name, target.key, rows, size, bool(rows) or pin is not None)
 
 
 def _parquet(store: ObjectStore, pin: Pinned | None) -> pq.ParquetFile | None:
     if pin is None:
         return None
-    try:
+    advice = "delete it and run its days again: it is put together from the by_date files"
+    with explained(store.uri_of(pin.info.key), advice):
         return pq.ParquetFile(pin.file)
-    except pa.ArrowInvalid as error:
-        raise LakeError(
-            f"{store.uri_of(pin.info.key)} is no Parquet file ({error}); delete it and run its days again: it is put "
-            "together from the by_date files"
-        ) from error
 
 
 class _Members:
@@ -248,24 +279,27 @@ class _Members:
         }
 
     def of(self, target: Target, objects: Sequence[DayObject]) -> list[DayObject]:
-        """Those that belong into the target, in order of instrument."""
-        if not self._dataset.per_instrument:
-            return list(objects)
+        """Those that belong into the target, in order of instrument, each with its checksum.
+
+        Raises:
+            ObjectNotFound: one was deleted since it was listed.
+        """
         wanted = dict(target.fields)
-        return sorted(
-            (
-                found
-                for found in objects
-                if found.instrument and wanted.items() <= instrument_fields(found.instrument).items()
-            ),
-            key=lambda found: str(found.instrument),
-        )
+        chosen = [
+            found
+            for found in objects
+            if found.instrument is None or wanted.items() <= instrument_fields(found.instrument).items()
+        ]
+        return [
+            replace(found, info=replace(found.info, crc32c=self._store.crc32c(found.info)))
+            for found in sorted(chosen, key=lambda found: str(found.instrument))
+        ]
 
     def digest(self, objects: Sequence[DayObject]) -> str | None:
         """Tells whether the day files are the same as those of another time; None for none."""
         if not objects:
             return None
-        text = "\n".join(f"{found.instrument} {self._store.crc32c(found.info):08x}" for found in objects)
+        text = "\n".join(f"{found.instrument} {found.info.crc32c:08x}" for found in objects)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def tables(self, target: Target, objects: Sequence[DayObject]) -> Iterator[pa.Table]:
@@ -290,11 +324,11 @@ class _Members:
         if content is None:
             with self._store.open(info.key) as pinned:
                 content = pinned.file.read()
+            if crc32c_of_bytes(content) != info.crc32c:
+                raise ObjectChanged(f"{self._store.uri_of(info.key)}: was replaced since it was listed")
             with self._lock:
                 if info not in self._kept and len(content) <= self._room:
                     self._kept[info] = content
                     self._room -= len(content)
-        try:
+        with explained(self._store.uri_of(info.key)):
             return pq.ParquetFile(pa.BufferReader(content)).read()
-        except pa.ArrowInvalid as error:
-            raise LakeError(f"{self._store.uri_of(info.key)} is no Parquet file: {error}") from error

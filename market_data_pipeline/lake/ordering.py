@@ -72,15 +72,19 @@ def chunks_by_time(batches: Iterable[pa.Table | pa.RecordBatch], rows: int) -> I
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:
-    joined = sort_by_time(pa.concat_tables(tables).unify_dictionaries().combine_chunks()).combine_chunks()
-    for index, field in enumerate(joined.schema):
-        if pa.types.is_dictionary(field.type):
-            joined = joined.set_column(index, field, _canonical(joined.column(index).chunk(0)))
-    return joined
+    return canonical(sort_by_time(pa.concat_tables(tables).unify_dictionaries().combine_chunks()))
+
+
+def canonical(table: pa.Table) -> pa.Table:
+    """The same rows in one chunk, whose dictionaries hold just what occurs, sorted: nothing tells of earlier cuts."""
+    table = table.combine_chunks()
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and table.num_rows:
+            table = table.set_column(index, field, _canonical(table.column(index).chunk(0)))
+    return table
 
 
 def _canonical(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    """The same values over a dictionary of just those that occur, sorted: it tells nothing of how batches were cut."""
     indices = np.asarray(column.indices.fill_null(-1))
     names = column.dictionary.to_pylist()
     used = np.flatnonzero(np.bincount(indices[indices >= 0], minlength=len(names)))

@@ -4,7 +4,8 @@ The same rows give the same bytes: no time of writing, host or run in a file, an
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.ordering import chunks_by_time
+from market_data_pipeline.lake.ordering import canonical, chunks_by_time
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.errors import LakeError, MarketDataError
 from market_data_pipeline.model.instruments import Instrument
 
 MONTH_DIGESTS = b"day_digests"
@@ -36,6 +37,17 @@ class Span:
     rows: int
     first: datetime | None = None
     last: datetime | None = None
+
+
+@contextmanager
+def explained(uri: str, advice: str = "") -> Iterator[None]:
+    """Turns what pyarrow says of a broken file into a LakeError that names it; `advice` says what to do."""
+    try:
+        yield
+    except MarketDataError:
+        raise
+    except (pa.ArrowException, OSError, KeyError) as error:  # a broken footer or page is an OSError
+        raise LakeError(f"{uri} cannot be read as Parquet: {error}{advice and '; '}{advice}") from error
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -132,7 +144,7 @@ def write_day_file(
 
 def _whole(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterable[pa.Table]:
     listed = [pa.Table.from_batches([t]) if isinstance(t, pa.RecordBatch) else t for t in tables]
-    joined = pa.concat_tables(listed).unify_dictionaries().combine_chunks() if listed else None
+    joined = canonical(pa.concat_tables(listed).unify_dictionaries()) if listed else None
     return [joined] if joined is not None and joined.num_rows else []
 
 

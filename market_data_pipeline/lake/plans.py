@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.ordering import times
-from market_data_pipeline.lake.parquet import row_group_days, with_values
+from market_data_pipeline.lake.parquet import explained, row_group_days, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, day_values
-from market_data_pipeline.model.errors import LakeError, LayoutError, ObjectNotFound
+from market_data_pipeline.model.errors import LayoutError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import Layout, instrument_fields
 from market_data_pipeline.model.windows import DAY, Window, microseconds, midnight
@@ -143,7 +143,7 @@ def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Se
         LakeError: it is no Parquet file, or lacks a column.
     """
     try:
-        with store.open(piece.key) as pinned:
+        with store.open(piece.key) as pinned, explained(store.uri_of(piece.key)):
             file = pq.ParquetFile(pinned.file)
             return [
                 table
@@ -153,8 +153,6 @@ def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Se
             ]
     except ObjectNotFound:
         return []
-    except (pa.ArrowException, KeyError) as error:
-        raise LakeError(f"{store.uri_of(piece.key)} cannot be read: {error}") from error
 
 
 def _row_groups(file: pq.ParquetFile, question: Question, piece: Piece) -> Iterator[tuple[int, date]]:
@@ -176,7 +174,7 @@ def _read_group(
         needed["timestamp"] = None
     if instrument is None:
         needed["instrument_id"] = None
-    table = file.read_row_group(group, columns=list(needed))
+    table = file.read_row_group(group, columns=list(needed)).select(list(needed))
     if cut:
         stamps = times(table)
         inside = (stamps >= microseconds(window.start)) & (stamps < microseconds(window.end))

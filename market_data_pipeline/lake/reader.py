@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.parquet import span_of
+from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -33,7 +33,7 @@ from market_data_pipeline.model.datasets import (
     candles,
     dataset,
 )
-from market_data_pipeline.model.errors import DatasetError, LakeError, ObjectNotFound
+from market_data_pipeline.model.errors import DatasetError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.windows import Moment, Window, as_day
 
@@ -248,16 +248,16 @@ class MarketDataLake:
 
         Raises:
             WindowError, InstrumentError: the question cannot be understood.
+            LakeError: the map cannot be read.
         """
         day = as_day(date)
         names = [*_LISTING, *_OBSERVED] if observed else _LISTING
         try:
-            with self._store.open(_AVAILABILITY.path(_AVAILABILITY.layouts[0], day)) as pinned:
-                rows = pq.ParquetFile(pinned.file).read(columns=names)
+            key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
+            with self._store.open(key) as pinned, explained(self._store.uri_of(key)):
+                rows = pq.ParquetFile(pinned.file).read(columns=names).select(names)
         except ObjectNotFound:
             rows = _AVAILABILITY.schema.empty_table()
-        except pa.ArrowException as error:
-            raise LakeError(f"the availability map of {day} in {self._store.uri} cannot be read: {error}") from error
         for name, value in _narrowed(venue, instrument_type).items():
             rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
         return rows.select(names)
@@ -274,6 +274,7 @@ class MarketDataLake:
 
         Raises:
             DatasetError, InstrumentError, WindowError: the question cannot be understood.
+            LakeError: a file cannot be read.
         """
         asked = _dataset(dataset)
         question = _question(asked, instruments, start, end, None, None)
@@ -295,7 +296,7 @@ class MarketDataLake:
                 "bytes": 0,
             }
             if info is not None:
-                with self._store.open(info.key) as pinned:
+                with self._store.open(info.key) as pinned, explained(self._store.uri_of(info.key)):
                     span = span_of(pq.ParquetFile(pinned.file).metadata, asked)
                 row |= {
                     "rows": span.rows,

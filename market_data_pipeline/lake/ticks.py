@@ -6,7 +6,7 @@ the row groups at the edge are touched.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from types import TracebackType
@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ordering import sort_by_time, times
-from market_data_pipeline.lake.parquet import row_group_times, with_values
+from market_data_pipeline.lake.parquet import explained, row_group_times, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, ObjectNotFound
+from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import Window, microseconds
 
@@ -46,21 +46,17 @@ class TickSeries:
         days: the days whose files are looked at, rising; those that are not there are passed over.
 
     Raises:
-        LakeError: a file is no Parquet file.
+        LakeError: a file cannot be read.
     """
 
     def __init__(self, store: ObjectStore, dataset: Dataset, instrument: Instrument, days: Iterable[date]) -> None:
-        self._dataset, self._instrument = dataset, instrument
+        self._store, self._dataset, self._instrument = store, dataset, instrument
         self._files: dict[date, pq.ParquetFile] = {}
         with ExitStack() as opening:
             for day in days:
-                try:
-                    pinned = opening.enter_context(store.open(dataset.path(dataset.layouts[0], day, instrument)))
-                    self._files[day] = pq.ParquetFile(pinned.file)
-                except ObjectNotFound:
-                    pass
-                except pa.ArrowException as error:
-                    raise LakeError(f"{store.uri_of(pinned.info.key)} is no Parquet file: {error}") from error
+                key = dataset.path(dataset.layouts[0], day, instrument)
+                with suppress(ObjectNotFound), explained(store.uri_of(key)):
+                    self._files[day] = pq.ParquetFile(opening.enter_context(store.open(key)).file)
             self._held = opening.pop_all()
 
     @property
@@ -110,7 +106,8 @@ class TickSeries:
         needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
         parts = []
         for run in sorted(cluster, key=lambda run: run.number):
-            part = _within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
+            with explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], run.day, self._instrument))):
+                part = _within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
             counts[run.day] += part.num_rows
             values = self._dataset.partition_values(run.day, self._instrument)
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))

@@ -4,7 +4,8 @@ The `by_date` layout is the truth; all else is made from it. A day file is encod
 as the same bytes; month files are put together from the day files (`lake.months`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -14,17 +15,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.months import MonthFile, publish_months, targets_of, targets_of_tables
-from market_data_pipeline.lake.parquet import Span, write_day_file
+from market_data_pipeline.lake.months import MonthFile, Target, publish_months, targets_of, targets_of_tables
+from market_data_pipeline.lake.parquet import Span, explained, write_day_file
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, MarketDataError
+from market_data_pipeline.model.errors import LakeError, MarketDataError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import Layout
 from market_data_pipeline.model.rows import DayRows, Rejects
 
+log = logging.getLogger(__name__)
+
 THREADS = 4
+_ROUNDS = 40
+_Place = tuple[date, Instrument | None]
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,16 @@ class _Folders:
                 self.listed[prefix] = {info.key: info for info in self.store.list(prefix)}
             return self.listed[prefix].get(dataset.path(layout, day, instrument))
 
+    def holds(
+        self, dataset: Dataset, layout: Layout, day: date, instrument: Instrument | None, size: int, checksum: int
+    ) -> bool:
+        """Whether a day file of this size and checksum lies in a layout."""
+        there = self.find(dataset, layout, day, instrument)
+        try:
+            return there is not None and there.size == size and self.store.crc32c(there) == checksum
+        except ObjectNotFound:  # another run has deleted it since
+            return False
+
 
 class _Unreadable(Exception):
     """The rows' own input failed, as opposed to the lake's disk."""
@@ -151,12 +166,13 @@ def write_days(
     files, failures = _land(store, dataset, rows, threads, progress)
     gone = _gone(store, dataset, days, selection, files, failures)
     months = _months(store, dataset, files, gone, threads)
+    _settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
     return WriteReport(
         dataset,
         tuple(days),
         tuple(files),
         tuple(failures),
-        tuple(gone),
+        tuple((day, instrument) for day, instrument in gone if instrument),
         tuple(months),
         store.bytes_written - before,
     )
@@ -219,22 +235,26 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
         with path.open("rb", buffering=0) as encoded:
             checksum = crc32c_of(encoded)
         size = path.stat().st_size
-        missing = []
-        for layout in dataset.day_layouts:
-            there = folders.find(dataset, layout, day, instrument)
-            if there is None or there.size != size or store.crc32c(there) != checksum:
-                missing.append(dataset.path(layout, day, instrument))
+        missing = [
+            dataset.path(layout, day, instrument)
+            for layout in dataset.day_layouts
+            if not folders.holds(dataset, layout, day, instrument, size, checksum)
+        ]
         if missing:
             store.put(path, missing)
         return DayFile(day, instrument, rows.origin, span, size, bool(missing), rejects)
 
 
 def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+    nameless = rows.instrument is None and dataset.per_instrument
     try:
-        yield from rows.read(rejects)
+        for batch in rows.read(rejects):
+            if nameless:
+                break
+            yield batch
     except MarketDataError as error:
         raise _Unreadable from error
-    if rows.instrument is None and dataset.per_instrument:
+    if nameless:
         raise LakeError(f"rows from {rows.origin} belong to no instrument")
 
 
@@ -245,10 +265,11 @@ def _gone(
     selection: Selection,
     files: Sequence[DayFile],
     failures: Sequence[Failure],
-) -> list[tuple[date, Instrument]]:
+) -> list[_Place]:
     """The stored days of instruments that were asked for, could be read, and have no rows any more."""
     if not dataset.per_instrument:
-        return []
+        empty = [file.day for file in files if not file.span.rows]
+        return [(day, None) for day in empty if list(day_objects(store, dataset, day))]
     kept = {(file.day, file.instrument) for file in files if file.span.rows}
     kept |= {(failure.day, failure.instrument) for failure in failures}
     # where something could not be told apart, it may be any of those that seem to be missing
@@ -266,7 +287,7 @@ def _months(
     store: ObjectStore,
     dataset: Dataset,
     files: Sequence[DayFile],
-    gone: Sequence[tuple[date, Instrument]],
+    gone: Sequence[_Place],
     threads: int,
 ) -> list[MonthFile]:
     """Publishes the month files and deletes what is gone, in an order that a killed run cannot spoil.
@@ -278,16 +299,12 @@ def _months(
     if not dataset.month_layouts:
         _delete(store, dataset, gone)
         return []
-    if not dataset.per_instrument:
-        targets = targets_of_tables(store, dataset, _stored_tables(store, dataset, files))
-        return publish_months(store, dataset, targets, threads=threads)
-    places = [(file.day, file.instrument) for file in files if file.instrument and file.span.rows]
-    months = publish_months(
-        store, dataset, targets_of(dataset, [*places, *gone]), leaving=frozenset(gone), threads=threads
-    )
+    places = [(file.day, file.instrument) for file in files if file.span.rows]
+    targets = _targets(store, dataset, [*places, *gone])
+    months = publish_months(store, dataset, targets, leaving=frozenset(gone), threads=threads)
     if gone:
         _delete(store, dataset, gone)
-        after = publish_months(store, dataset, targets_of(dataset, gone), threads=threads)
+        after = publish_months(store, dataset, _targets(store, dataset, gone), threads=threads)
         looked = {month.key: month for month in after}
         months = [
             replace(looked[month.key], changed=True) if month.changed and month.key in looked else month
@@ -296,16 +313,70 @@ def _months(
     return months
 
 
-def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[tuple[date, Instrument]]) -> None:
+def _targets(store: ObjectStore, dataset: Dataset, places: Iterable[_Place]) -> list[Target]:
+    if dataset.per_instrument:
+        return targets_of(dataset, [(day, instrument) for day, instrument in places if instrument])
+    return targets_of_tables(store, dataset, {day: _stored_table(store, dataset, day) for day, _ in places})
+
+
+def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[_Place]) -> None:
     for day, instrument in gone:
         for layout in reversed(dataset.day_layouts):
             store.delete(dataset.path(layout, day, instrument))
 
 
-def _stored_tables(store: ObjectStore, dataset: Dataset, files: Iterable[DayFile]) -> Mapping[date, pa.Table]:
-    tables = {}
-    for file in files:
-        if file.span.rows:
-            with store.open(dataset.path(dataset.layouts[0], file.day)) as pinned:
-                tables[file.day] = pq.ParquetFile(pinned.file).read()
-    return tables
+def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
+    key = dataset.path(dataset.layouts[0], day)
+    try:
+        with store.open(key) as pinned, explained(store.uri_of(key)):
+            return pq.ParquetFile(pinned.file).read()
+    except ObjectNotFound:
+        return dataset.schema.empty_table()
+
+
+def _settle(store: ObjectStore, dataset: Dataset, places: Iterable[_Place]) -> None:
+    """Brings the day layouts in step with `by_date` where runs on the same day and instrument have crossed.
+
+    One object after another is put or deleted, so two runs may leave one's file in one layout and the other's in the
+    next. Each looks at what it touched once more, and so does the one that touches it last.
+    """
+    primary, *others = dataset.day_layouts
+    crossed = list(places) if others else []
+    for _ in range(_ROUNDS):
+        folders = _Folders(store)
+        crossed = [place for place in crossed if not _in_step(folders, dataset, *place)]
+        if not crossed:
+            return
+        for day, instrument in crossed:
+            log.info(
+                "%s of %s on %s: another run wrote it, too; its layouts are brought in step",
+                dataset.name,
+                instrument,
+                day,
+            )
+            keys = [dataset.path(layout, day, instrument) for layout in others]
+            try:
+                with store.open(dataset.path(primary, day, instrument)) as pinned, store.stage() as path:
+                    pinned.file.download(path)
+                    store.put(path, keys)
+            except ObjectNotFound:
+                for key in keys:
+                    store.delete(key)
+            except ObjectChanged:  # looked at again in the next round
+                continue
+    raise LakeError(
+        f"{store.uri_of(dataset.path(primary, *crossed[0]))} kept changing: other runs wrote the same day {_ROUNDS} "
+        "times; run it again when they are done"
+    )
+
+
+def _in_step(folders: _Folders, dataset: Dataset, day: date, instrument: Instrument | None) -> bool:
+    primary, *others = dataset.day_layouts
+    truth = folders.find(dataset, primary, day, instrument)
+    if truth is None:
+        return not any(folders.find(dataset, layout, day, instrument) for layout in others)
+    try:
+        checksum = folders.store.crc32c(truth)
+    except ObjectNotFound:
+        return False
+    return all(folders.holds(dataset, layout, day, instrument, truth.size, checksum) for layout in others)

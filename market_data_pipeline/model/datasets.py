@@ -3,6 +3,7 @@
 Arrow schemas, paths, checks, documentation and SQL views are made from this table. No reading or writing happens here.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TIME = pa.timestamp("us", tz="UTC")
 TEXT = pa.dictionary(pa.int32(), pa.string())
 REAL = pa.float64()
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")  # what BigQuery takes
 
 
 class Kind(StrEnum):
@@ -120,19 +122,33 @@ class Dataset:
     row_group_rows: int = 262_144
 
     def __post_init__(self) -> None:
+        self._check_layouts()
+        names = [column.name for column in (*self.columns, *self.partition_columns)]
+        folded = [name.lower() for name in names]
+        for name in names:
+            if not _COLUMN.fullmatch(name):
+                raise DatasetError(f"dataset {self.name}: column {name!r} must be letters, digits and underscores")
+            if folded.count(name.lower()) > 1:
+                raise DatasetError(f"dataset {self.name}: column {name} is declared twice")
+        for name in self.order:
+            if name not in names:
+                raise DatasetError(f"dataset {self.name}: it is ordered by {name!r}, which is no column of it")
+
+    def _check_layouts(self) -> None:
+        if not self.layouts or not self.layouts[0].daily:
+            raise LayoutError(f"dataset {self.name}: its first layout must hold days: give it {{day}}")
         primary = self.layouts[0]
-        if not primary.daily:
-            raise LayoutError(f"dataset {self.name}: its first layout, {primary.name}, must hold days, not months")
-        for layout in self.layouts[1:]:
-            if layout.daily and layout.per_instrument != primary.per_instrument:
+        for layout in self.day_layouts:
+            if layout.per_instrument != primary.per_instrument:
                 raise LayoutError(
                     f"dataset {self.name}: layout {layout.name} holds days, so it must hold the same objects as "
                     f"{primary.name} under other paths; give it {{instrument_id}}, or leave out {{day}}"
                 )
-        names = [column.name for column in (*self.columns, *self.partition_columns)]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise DatasetError(f"dataset {self.name}: column {doubled[0]} is declared twice")
+            if layout.group_fields and not layout.per_instrument:
+                raise LayoutError(
+                    f"dataset {self.name}: layout {layout.name} holds days of a group of instruments "
+                    f"({', '.join(layout.group_fields)}); give it {{instrument_id}}, or leave out {{day}}"
+                )
 
     @property
     def per_instrument(self) -> bool:

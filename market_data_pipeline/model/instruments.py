@@ -53,7 +53,7 @@ _VENUE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _ASSET = re.compile(r"[A-Z0-9]{1,32}")
 _STRIKE = re.compile(r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,12})?")
 _DATE = re.compile(r"[0-9]{6}")
-_LONGEST = 128
+_LONGEST = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class Instrument:
         dated = self.type in (InstrumentType.FUTURE, InstrumentType.OPTION)
         if dated != (self.expiry is not None):
             return f"a {self.type.folder} {'needs an' if dated else 'has no'} expiry"
+        if isinstance(self.expiry, datetime):
+            return f"expiry {self.expiry} must be a day without a time"
         if self.expiry is not None and not 2000 <= self.expiry.year <= 2099:
             return f"expiry {self.expiry} must lie in 2000 to 2099"
         optional = self.type is InstrumentType.OPTION
@@ -144,6 +146,8 @@ class Instrument:
         Raises:
             InstrumentError: anything else; the message says what was expected.
         """
+        if not isinstance(text, str):
+            raise InstrumentError(f"instrument id {text!r}: expected a text")
         return _parse(text)
 
     @classmethod
@@ -172,7 +176,7 @@ def _parse(text: str) -> Instrument:
     def refuse(why: str) -> InstrumentError:
         return InstrumentError(f"instrument id {text!r}: {why}")
 
-    if not isinstance(text, str) or len(text) > _LONGEST:
+    if len(text) > _LONGEST:
         raise refuse(f"expected a text of at most {_LONGEST} characters")
     parts = text.split(":")
     if len(parts) != 3:
@@ -221,8 +225,8 @@ def _expiry(text: str) -> date:
 class Selection:
     """Which instruments are meant: all, or those that match one of some ids or globs.
 
-    A glob (`binance:*:BTC-*`) is matched against the canonical id without regard to letter case; a pattern without `*`,
-    `?` or `[` must be an id, and is read with `Instrument.parse`.
+    A glob (`binance:*:BTC-*`) is matched against the canonical id without regard to letter case; a type that it spells
+    out may be an alias. A pattern without `*`, `?` or `[` must be an id, and is read with `Instrument.parse`.
     """
 
     patterns: tuple[str, ...] = ()
@@ -240,7 +244,7 @@ class Selection:
         if not listed:
             raise InstrumentError("an empty list of instruments selects nothing; pass None for all")
         patterns = dict.fromkeys(
-            item.id if isinstance(item, Instrument) else item.lower() if _is_glob(item) else Instrument.parse(item).id
+            item.id if isinstance(item, Instrument) else _glob(item) if _is_glob(item) else Instrument.parse(item).id
             for item in listed
         )
         return cls(tuple(patterns))
@@ -272,3 +276,10 @@ class Selection:
 
 def _is_glob(text: str) -> bool:
     return any(mark in text for mark in "*?[")
+
+
+def _glob(text: str) -> str:
+    parts = text.split(":")
+    if len(parts) == 3 and parts[1].upper() in _TYPE_ALIASES:
+        parts[1] = _TYPE_ALIASES[parts[1].upper()]
+    return ":".join(parts).lower()

@@ -107,25 +107,38 @@ class Layout:
         """The path of the object for these values; `day` may be any day of the month where objects hold months.
 
         Raises:
-            LayoutError: a placeholder has no value, or a value that cannot stand in a path.
+            LayoutError: a placeholder has no value, or a value that cannot stand in a path; or the values do not belong
+                together, so that `parse` would not give them back.
         """
         values = _time_fields(day) | fields
         for name in self.placeholders:
             value = values.get(name)
             if value is None:
                 raise LayoutError(f"layout {self.name}: no value for {{{name}}} of {self.template!r}")
-            if not re.fullmatch(_PATTERNS[name], value) or ".." in value:
-                raise LayoutError(f"layout {self.name}: {value!r} cannot stand for {{{name}}}")
-        return self.template.format_map(values)
+            self._check(name, value)
+        path = self.template.format_map(values)
+        if self.parse(path).items() - values.items():
+            raise LayoutError(f"layout {self.name}: {path!r} could be read in two ways; {self.template!r} is ambiguous")
+        return path
+
+    def _check(self, name: str, value: str) -> None:
+        if not re.fullmatch(_PATTERNS[name], value) or ".." in value:
+            raise LayoutError(f"layout {self.name}: {value!r} cannot stand for {{{name}}}")
 
     def prefix(self, day: date | None = None, **fields: str) -> str:
-        """The deepest folder that holds all objects with these values, ending in `/`; a whole path if all are given."""
+        """The deepest folder that holds all objects with these values, ending in `/`; a whole path if all are given.
+
+        Raises:
+            LayoutError: a value cannot stand in a path.
+        """
         values = (_time_fields(day) if day else {}) | fields
         path = ""
         for part in re.split(r"(?<=/)", self.template):
             names = [name for _, name, _, _ in Formatter().parse(part) if name is not None]
             if any(name not in values for name in names):
                 return path
+            for name in names:
+                self._check(name, values[name])
             path += part.format_map(values)
         return path
 

@@ -46,7 +46,10 @@ def as_moment(value: Moment) -> datetime:
                 f"{value!r} is no time; write it as 2024-08-08 or 2024-08-08T12:30:00 (UTC unless it says otherwise)"
             ) from None
     if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        try:
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        except OverflowError:
+            raise WindowError(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC") from None
     if isinstance(value, date):
         return midnight(value)
     raise WindowError(f"expected a date, a datetime or an ISO text, found {value!r}")

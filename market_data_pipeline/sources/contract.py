@@ -3,9 +3,7 @@
 Every source (sample, files, …) fulfils `Source`; nothing here knows the lake or Dagster.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date
 from typing import Protocol
 
@@ -13,30 +11,11 @@ import pyarrow as pa
 
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.rows import DayRows, Rejects
 
-Rejects = Counter[str]
-"""Rows set aside while reading, counted by reason (the reason names the first place)."""
+__all__ = ["Rejects", "Source", "TickFile"]
 
-
-@dataclass(frozen=True)
-class TickFile:
-    """One instrument's day of one data type, as a source has it.
-
-    Attributes:
-        day: the source's day, by the source's own cut.
-        instrument: whose ticks these are; None where the source's symbol could not be told apart. Then `read` raises
-            the SourceError that says how to declare it.
-        origin: where the rows come from (a path, a URL, `sample`), for messages.
-        read: streams the rows, in the source's own order, as record batches of the dataset's own columns
-            (`Dataset.own_schema`: times in UTC microseconds). May be called again and from any thread. Rows that
-            cannot be used are left out and counted in the Rejects that it is given. Raises SourceError, with file and
-            line where there is one, when the input as a whole cannot be trusted (torn, column missing, no number).
-    """
-
-    day: date
-    instrument: Instrument | None
-    origin: str
-    read: Callable[[Rejects], Iterator[pa.RecordBatch]]
+TickFile = DayRows
 
 
 class Source(Protocol):

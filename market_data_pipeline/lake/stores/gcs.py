@@ -16,10 +16,10 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from market_data_pipeline.lake.stores.content import ByteCount, crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ALWAYS, Expect, ObjectInfo
 from market_data_pipeline.lake.stores.disk import explained_when_full
-from market_data_pipeline.lake.stores.gcs_client import client_from_environment
+from market_data_pipeline.lake.stores.gcs_client import client_from_environment, without_background_requests
 from market_data_pipeline.lake.stores.gcs_errors import Place, bucket_is_missing, explained
 from market_data_pipeline.lake.stores.gcs_objects import ATTEMPTS, Content, Objects
-from market_data_pipeline.lake.stores.gcs_reading import GcsPinned, PinnedBytes
+from market_data_pipeline.lake.stores.gcs_reading import RAW, GcsPinned, PinnedBytes
 from market_data_pipeline.lake.stores.keys import check_change, checked_key, checked_prefix, is_key
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 
@@ -46,6 +46,7 @@ class GcsStore:
     def __init__(
         self, client: Any, places: Mapping[str, tuple[str, str]], *, uri: str = "gs://", retry: Any | None = None
     ) -> None:
+        without_background_requests()
         self._client = client
         self.places = dict(places)
         self._uri = uri
@@ -211,7 +212,7 @@ class GcsStore:
         # Without the client's own retry: after a break it would go on at the wrong place in an object that is shorter
         # than the tail. Each attempt begins anew instead.
         blob = self._objects.blob(place)
-        return blob, blob.download_as_bytes(start=-TAIL_BYTES, raw_download=True, checksum=None, retry=None)
+        return blob, blob.download_as_bytes(start=-TAIL_BYTES, retry=None, **RAW)
 
 
 def _generation(place: Place, expect: Expect) -> int:

@@ -9,14 +9,22 @@ from google.cloud import storage
 from market_data_pipeline.model.errors import SettingError
 
 
+def without_background_requests() -> None:
+    """Keeps clients from asking for each bucket's metadata, which newer ones do for telemetry, used or not.
+
+    It would cost a request, and one that fails where the credentials have rights to objects only. The client's own
+    setting is an environment variable; one that is set already stays as it is.
+    """
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+
+
 def client_from_environment() -> storage.Client:
     """A client with the environment's credentials; without any for an emulator (STORAGE_EMULATOR_HOST).
 
     Raises:
         SettingError: no credentials were found.
     """
-    # Otherwise some versions of the client ask for the bucket's metadata in the background, for telemetry only.
-    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    without_background_requests()
     # No project is needed for objects; None keeps the client from searching for one.
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")

@@ -1,7 +1,7 @@
 """Reading one generation of an object of Google Cloud Storage as a file."""
 
 import io
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from google.api_core.exceptions import NotFound
@@ -9,6 +9,9 @@ from google.api_core.exceptions import NotFound
 from market_data_pipeline.lake.stores.contract import ObjectInfo
 from market_data_pipeline.lake.stores.gcs_errors import Place, explained
 from market_data_pipeline.model.errors import LakeError, ObjectChanged
+
+RAW: Final = {"raw_download": True, "checksum": None, "single_shot_download": True}
+"""How ranges are downloaded: as stored, unchecked (only the whole has a checksum), not in chunks of 8 KiB."""
 
 
 class PinnedBytes(io.RawIOBase):
@@ -73,9 +76,7 @@ class PinnedBytes(io.RawIOBase):
         blob = self._client.bucket(self._place.bucket).blob(self._place.name, generation=self._generation)
         with explained(self._place, "read"):
             try:
-                data = blob.download_as_bytes(
-                    start=start, end=end - 1, raw_download=True, checksum=None, retry=self._retry
-                )
+                data = blob.download_as_bytes(start=start, end=end - 1, retry=self._retry, **RAW)
             except NotFound as error:
                 raise ObjectChanged(
                     f"{self._place.uri}: generation {self._generation} was replaced or removed while it was read; "

@@ -1,0 +1,87 @@
+"""Tardis CSV files (all six tick datasets, one instrument a file) as batches of the dataset's own columns.
+
+Format: https://docs.tardis.dev/downloadable-csv-files
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+
+from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Dataset
+from market_data_pipeline.model.errors import SourceError
+from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.sources.csv_ticks import Block, Field, Form, typed_blocks
+from market_data_pipeline.sources.symbols import file_symbol
+from market_data_pipeline.sources.usable import Sieve, far_from, not_positive, own_batch, sides, unlike
+
+_LEVEL = re.compile(r"(ask|bid)_(price|amount)_([0-9]+)")
+_EVENTS = ("trades", "liquidations")
+_SHOWN = 500
+
+
+def vendor_name(column: str) -> str:
+    """What Tardis calls a column of ours: `ask_price_1` is `asks[0].price`; the others have the same name."""
+    match = _LEVEL.fullmatch(column)
+    return f"{match[1]}s[{int(match[3]) - 1}].{match[2]}" if match else column
+
+
+def read_tardis(
+    path: Path, dataset: Dataset, day: date, exchange: str, symbol: str, rejects: Rejects
+) -> Iterator[pa.RecordBatch]:
+    """Streams one file, in its order.
+
+    Set aside and counted are rows of another exchange or symbol, rows further than a day from the file's day, and in
+    trades and liquidations those without a side or with a price or amount that is not above 0. Columns may stand in any
+    order; unknown ones are ignored.
+
+    Args:
+        path: the file.
+        dataset: which tick dataset it holds.
+        day: the file's day.
+        exchange: the vendor's exchange id, as in the file's name.
+        symbol: the symbol as in the file's name.
+        rejects: counts what is set aside.
+
+    Yields:
+        Batches of `dataset.own_schema`, none of them empty.
+
+    Raises:
+        SourceError: the file is torn, a column is missing, a number is none, or no row can be used.
+    """
+    sieve = Sieve(path, rejects)
+    for block in typed_blocks(path, lambda header: _form(path, dataset, header)):
+        batch = _batch(block, dataset, sieve, day, exchange, symbol)
+        if batch.num_rows:
+            yield batch
+    sieve.finish()
+
+
+def _form(path: Path, dataset: Dataset, header: list[str]) -> Form:
+    fields = (Field("exchange", TEXT), Field("symbol", TEXT), *(_field(dataset, column) for column in dataset.columns))
+    for field in fields:
+        if header.count(field.name) != 1:
+            what = "stands twice in" if field.name in header else "is missing from"
+            raise SourceError(f"{path} line 1: column {field.name!r} {what} the header {','.join(header)[:_SHOWN]!r}")
+    return Form(tuple(header), fields, has_header=True)
+
+
+def _field(dataset: Dataset, column: Column) -> Field:
+    required = not column.nullable or (dataset.name in _EVENTS and column.type == REAL)
+    return Field(vendor_name(column.name), pa.int64() if column.type == TIME else column.type, required)
+
+
+def _batch(block: Block, dataset: Dataset, sieve: Sieve, day: date, exchange: str, symbol: str) -> pa.RecordBatch:
+    rows = block.rows
+    columns = {column.name: rows.column(vendor_name(column.name)) for column in dataset.columns}
+    faults = [
+        unlike("exchange", rows.column("exchange"), exchange.__eq__, exchange),
+        unlike("symbol", rows.column("symbol"), lambda text: file_symbol(text) == file_symbol(symbol), symbol),
+        far_from(day, columns["timestamp"], 1),
+    ]
+    if dataset.name in _EVENTS:
+        columns["side"], fault = sides(columns["side"])
+        faults += [fault, not_positive("price", columns["price"]), not_positive("amount", columns["amount"])]
+    return own_batch(dataset, columns, sieve, block.line, faults)

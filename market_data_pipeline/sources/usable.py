@@ -1,0 +1,152 @@
+"""Rows that parse but cannot be used: which they are, and counting them by reason with the first place."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import SourceError
+from market_data_pipeline.model.rows import Rejects
+
+_SIDES = pa.array(["buy", "sell", "unknown"])
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with some rows of a block.
+
+    Attributes:
+        reason: what is wrong, without a place.
+        bad: true for the rows at fault, one for each row of the block.
+        values: the column that is at fault, to name what was found.
+    """
+
+    reason: str
+    bad: npt.NDArray[np.bool_]
+    values: pa.Array
+
+
+@dataclass
+class Sieve:
+    """Sets aside the rows of one file that cannot be used, and counts them.
+
+    A row is counted once, under the first fault that it has. The reason names the first line on which it was found.
+
+    Attributes:
+        path: the file.
+        rejects: the count that is added to.
+        seen: rows that came in.
+        kept: rows that can be used.
+    """
+
+    path: Path
+    rejects: Rejects
+    seen: int = 0
+    kept: int = 0
+    _reasons: dict[str, str] = field(default_factory=dict)
+
+    def keep(self, rows: int, line: int, faults: Iterable[Fault | None]) -> pa.Array | None:
+        """The filter for a block of rows whose first stands on this line; None where all can be used."""
+        good = np.ones(rows, bool)
+        for fault in faults:
+            if fault is None:
+                continue
+            bad = fault.bad & good
+            count = int(np.count_nonzero(bad))
+            if count:
+                self.rejects[self._reason(fault, line, int(np.argmax(bad)))] += count
+                good &= ~bad
+        kept = int(np.count_nonzero(good))
+        self.seen += rows
+        self.kept += kept
+        return None if kept == rows else pa.array(good)
+
+    def finish(self) -> None:
+        """Ends the file.
+
+        Raises:
+            SourceError: there were rows, and not one of them can be used: the file is not what its name says. Taking
+                it for an empty day would make the lake drop what it has.
+        """
+        if self.seen and not self.kept:
+            raise SourceError(
+                f"{self.path}: none of its {self.seen} rows can be used; {'; '.join(self._reasons.values())}"
+            )
+
+    def _reason(self, fault: Fault, line: int, row: int) -> str:
+        if fault.reason not in self._reasons:
+            found = str(fault.values[row].as_py())[:_SHOWN]
+            self._reasons[fault.reason] = f"{fault.reason} (first in {self.path} line {line + row}: {found!r})"
+        return self._reasons[fault.reason]
+
+
+def far_from(day: date, times: pa.Array, unit: int) -> Fault | None:
+    """Times further than a day from the file's day.
+
+    Args:
+        day: the day of the file.
+        times: whole numbers since the epoch, no nulls.
+        unit: microseconds that one of them stands for.
+    """
+    start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
+    hours = timedelta(days=1) // timedelta(microseconds=1)
+    low, high = (start - hours) // unit, (start + 2 * hours) // unit
+    if not len(times):
+        return None
+    ends = pc.min_max(times)
+    if low <= ends["min"].as_py() and ends["max"].as_py() < high:
+        return None
+    numbers = times.to_numpy()
+    return Fault(f"timestamp is further than a day from {day}", (numbers < low) | (numbers >= high), times)
+
+
+def not_positive(name: str, values: pa.Array) -> Fault | None:
+    """Numbers that are zero or less; no nulls."""
+    if not len(values) or pc.min(values).as_py() > 0:
+        return None
+    return Fault(f"{name} is not above 0", values.to_numpy() <= 0, values)
+
+
+def unlike(name: str, values: pa.DictionaryArray, wanted: Callable[[str], bool], expected: str) -> Fault | None:
+    """Texts that are empty or not as wanted."""
+    wrong = [code for code, text in enumerate(values.dictionary.to_pylist()) if not wanted(text)]
+    if not wrong and not values.null_count:
+        return None
+    codes = values.indices.fill_null(-1).to_numpy()
+    return Fault(f"{name} is not {expected}", np.isin(codes, [-1, *wrong]), values)
+
+
+def sides(values: pa.DictionaryArray) -> tuple[pa.DictionaryArray, Fault | None]:
+    """The taker's sides under one dictionary (buy, sell, unknown), and what is none of them."""
+    known = pc.index_in(values.dictionary, _SIDES)
+    fault = unlike("side", values, _SIDES.to_pylist().__contains__, "buy, sell or unknown")
+    return pa.DictionaryArray.from_arrays(known.take(values.indices), _SIDES), fault
+
+
+def own_batch(
+    dataset: Dataset, columns: dict[str, pa.Array], sieve: Sieve, line: int, faults: Iterable[Fault | None]
+) -> pa.RecordBatch:
+    """A batch of the dataset's own columns, without the rows at fault.
+
+    Args:
+        dataset: whose columns are wanted.
+        columns: each of them by name, times as whole microseconds; a `local_timestamp` that is missing becomes the
+            exchange's time.
+        sieve: counts what is set aside.
+        line: the line on which the first row stands.
+        faults: what is wrong with the rows.
+    """
+    local = columns["local_timestamp"]
+    if local.null_count:
+        columns = columns | {"local_timestamp": pc.coalesce(local, columns["timestamp"])}
+    arrays = [columns[column.name].cast(column.type) for column in dataset.columns]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=dataset.own_schema)
+    keep = sieve.keep(batch.num_rows, line, faults)
+    return batch if keep is None else batch.filter(keep)

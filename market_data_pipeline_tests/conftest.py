@@ -1,0 +1,15 @@
+"""Fixtures for all tests; those of one subject stand in modules of their own."""
+
+# By name, not by `pytest_plugins`: that is allowed only beside pyproject.toml, and `pytest .` would fail.
+from market_data_pipeline_tests.store_fixtures import (
+    gcs,
+    gcs_server,
+    gcs_store,
+    ground,
+    local,
+    local_store,
+    running_gcs_server,
+    store,
+)
+
+__all__ = ["gcs", "gcs_server", "gcs_store", "ground", "local", "local_store", "running_gcs_server", "store"]
