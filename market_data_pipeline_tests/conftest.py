@@ -1,5 +1,7 @@
 """Fixtures for all tests; those of one subject stand in modules of their own."""
 
+from hypothesis import settings
+
 # By name, not by `pytest_plugins`: that is allowed only beside pyproject.toml, and `pytest .` would fail.
 from market_data_pipeline_tests.store_fixtures import (
     gcs,
@@ -13,3 +15,7 @@ from market_data_pipeline_tests.store_fixtures import (
 )
 
 __all__ = ["gcs", "gcs_server", "gcs_store", "ground", "local", "local_store", "running_gcs_server", "store"]
+
+# a busy machine is slow, not wrong
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")

@@ -20,8 +20,13 @@ ACCEPTED_WARNINGS: tuple[tuple[type[Warning], str, str], ...] = (
         "Specifying a partitions_def on an AssetCheckSpec",
         "without it a check on a partitioned asset is asked about all partitions at once",
     ),
+    (
+        DeprecationWarning,
+        "InitResourceContext.dagster_run",
+        "Dagster itself calls what it has deprecated whenever it sets up a ConfigurableResource",
+    ),
 )
-"""Features of Dagster that it does not call stable yet, and why they are used all the same. Nothing else may warn."""
+"""What Dagster warns of in a run, and why it is done all the same. Nothing else may warn."""
 
 for _category, _beginning, _reason in ACCEPTED_WARNINGS:
     warnings.filterwarnings("ignore", message=_beginning, category=_category)

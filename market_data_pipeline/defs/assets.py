@@ -97,7 +97,7 @@ def _nothing(source: Source, data_type: str, day: date, selection: Selection) ->
     asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
 
     def read(_: Rejects) -> Iterator[Any]:
-        raise NoData(f"source {source.name} has no {data_type} on {day}{asked}; it {source.describe(data_type)}")
+        raise NoData(f"source {source.name} has no {data_type} on {day}{asked}: {source.describe(data_type)}")
 
     return DayRows(day, None, source.name, read)
 

@@ -218,7 +218,9 @@ def _with_others(made: pa.Table, store: ObjectStore, day: date, selection: Selec
     except ObjectNotFound:
         return made
     others = _selected(stored, selection, inside=False)
-    return pa.concat_tables([made, others]).unify_dictionaries().combine_chunks().sort_by("instrument_id")
+    both = pa.concat_tables([made, others]).unify_dictionaries().combine_chunks()
+    ids = both.column("instrument_id").to_pylist()
+    return both.take(pa.array(sorted(range(len(ids)), key=ids.__getitem__), pa.int64()))
 
 
 def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Observed:

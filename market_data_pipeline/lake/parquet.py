@@ -47,7 +47,7 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
     except MarketDataError:
         raise
     except (pa.ArrowException, OSError, KeyError) as error:  # a broken footer or page is an OSError
-        raise LakeError(f"{uri} cannot be read as Parquet: {error}{advice and '; '}{advice}") from error
+        raise LakeError(f"{uri} cannot be read as Parquet: {str(error).strip()}{advice and '; '}{advice}") from error
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

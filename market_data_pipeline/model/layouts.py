@@ -103,7 +103,7 @@ class Layout:
         """The fields of an instrument that say to which object it belongs, sorted; empty where one holds all."""
         return tuple(sorted(self.placeholders - _OF_DATASET - _OF_TIME))
 
-    def format(self, day: date, **fields: str) -> str:
+    def format(self, day: date, /, **fields: str) -> str:
         """The path of the object for these values; `day` may be any day of the month where objects hold months.
 
         Raises:
@@ -125,7 +125,7 @@ class Layout:
         if not re.fullmatch(_PATTERNS[name], value) or ".." in value:
             raise LayoutError(f"layout {self.name}: {value!r} cannot stand for {{{name}}}")
 
-    def prefix(self, day: date | None = None, **fields: str) -> str:
+    def prefix(self, day: date | None = None, /, **fields: str) -> str:
         """The deepest folder that holds all objects with these values, ending in `/`; a whole path if all are given.
 
         Raises:
@@ -142,7 +142,7 @@ class Layout:
             path += part.format_map(values)
         return path
 
-    def prefixes(self, days: Iterable[date], **fields: str) -> Iterator[str]:
+    def prefixes(self, days: Iterable[date], /, **fields: str) -> Iterator[str]:
         """The distinct prefixes for some days, in their order."""
         return iter(dict.fromkeys(self.prefix(day, **fields) for day in days))
 

@@ -17,7 +17,7 @@ from market_data_pipeline.sources.sample_trades import Trades, day_trades
 from market_data_pipeline.sources.venues import contract_of
 
 _BATCH_ROWS = 8_192
-_SIDES = pa.array(["buy", "sell"], pa.string())
+_SIDES = ("buy", "sell")
 _TRADES = DATASETS["trades"].own_schema
 
 
@@ -71,7 +71,7 @@ def _batch(trades: Trades, instrument: Instrument) -> pa.RecordBatch:
         "timestamp": pa.array(trades.timestamp).cast(TIME),
         "local_timestamp": pa.array(trades.local_timestamp).cast(TIME),
         "id": ids,
-        "side": pa.DictionaryArray.from_arrays(pa.array(np.where(trades.buy, 0, 1).astype(np.int32)), _SIDES),
+        "side": pa.DictionaryArray.from_arrays(pa.array(np.where(trades.buy, 0, 1).astype(np.int32)), list(_SIDES)),
         "price": pa.array(trades.price),
         "amount": pa.array(trades.amount),
     }

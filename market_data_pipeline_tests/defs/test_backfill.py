@@ -1,0 +1,76 @@
+"""Backfills: a range in one run equals its days in any order, byte for byte."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from random import Random
+
+from market_data_pipeline.defs.launch import slices
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.errors import LayoutError
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.windows import days_between
+from market_data_pipeline.settings import Settings
+from market_data_pipeline_tests.defs.running import SmallSource, pipeline
+from market_data_pipeline_tests.parity import assert_layouts_agree, layout_rows, objects
+
+FIRST, LAST = date(2024, 8, 1), date(2024, 8, 31)
+INSTRUMENTS = [
+    Instrument.parse(text)
+    for text in ("binance:SPOT_PAIR:BTC-USDT", "deribit:Perp:BTC-USD", "deribit:Option:BTC-USD-60000-240927-C")
+]
+
+
+def day_files(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """The objects that hold days, not months."""
+    found = {}
+    for key, content in contents.items():
+        for dataset in DATASETS.values():
+            for layout in dataset.day_layouts:
+                try:
+                    layout.parse(key)
+                except LayoutError:
+                    continue
+                found[key] = content
+    return found
+
+
+def in_one_run(lake: Path) -> dict[str, bytes]:
+    with pipeline(Settings(lake=str(lake)), SmallSource(INSTRUMENTS)) as running:
+        outcome = running.run(FIRST, LAST)
+        assert outcome.clean, outcome.problems
+        before = objects(open_store(lake))
+        assert running.run(FIRST, LAST).clean
+        assert running.metadata("ohlcv_1m", LAST)["bytes_written"] == 0
+        assert objects(open_store(lake)) == before
+    return before
+
+
+def day_by_day(lake: Path, days: Sequence[date]) -> dict[str, bytes]:
+    with pipeline(Settings(lake=str(lake)), SmallSource(INSTRUMENTS)) as running:
+        for day in days:
+            assert running.run(day).clean
+        # candles and what reads them, of the days whose neighbours came later
+        assert running.run(FIRST, LAST, assets=["ohlcv_1m*"]).clean
+    return objects(open_store(lake))
+
+
+def test_31_days_in_one_run_equal_31_runs_in_any_order(tmp_path: Path) -> None:
+    days = list(days_between(FIRST, LAST))
+    Random(5).shuffle(days)
+    together = in_one_run(tmp_path / "together")
+    rows = assert_layouts_agree(open_store(tmp_path / "together"))
+    assert rows["trades"] == 31 * len(INSTRUMENTS) * 40
+    apart = day_by_day(tmp_path / "apart", days)
+    assert together.keys() == apart.keys()
+    assert day_files(together) == day_files(apart)
+    for dataset in DATASETS.values():
+        for layout in dataset.month_layouts:
+            assert layout_rows(together, dataset, layout).equals(layout_rows(apart, dataset, layout))
+
+
+def test_slices_cover_the_range_once() -> None:
+    assert slices(Settings(), FIRST, LAST) == [(FIRST, LAST)]
+    cut = slices(Settings(days_per_run=10), FIRST, LAST)
+    assert [(a.day, b.day) for a, b in cut] == [(1, 10), (11, 20), (21, 30), (31, 31)]
