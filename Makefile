@@ -45,7 +45,7 @@ lint: $(INSTALLED) ## style, types and the floors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 bench: $(INSTALLED) ## measurements; ROWS=20000000 to choose a size
 	@$(BIN)/python -m benchmarks.day

@@ -46,7 +46,7 @@ _ASSETS = click.option(
     "--assets",
     default="",
     metavar="NAMES",
-    help="Only these assets, with commas; Dagster's selections work too, such as 'trades+' for what reads trades.",
+    help="Only these assets, with commas; Dagster's selections work too: 'key:ohlcv_1m+' is the 1m candles and all that follows from them.",
 )
 
 

@@ -62,7 +62,7 @@ def slices(settings: Settings, first: date, last: date) -> list[tuple[date, date
 
 
 def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:
-    """The assets of these names, or of a selection in Dagster's own syntax (`trades+`); None for all.
+    """The assets of these names, or of a selection in Dagster's own syntax (`key:ohlcv_1m+`); None for all.
 
     Raises:
         SettingError: there is no such asset.

@@ -52,7 +52,7 @@ def day_by_day(lake: Path, days: Sequence[date]) -> dict[str, bytes]:
         for day in days:
             assert running.run(day).clean
         # candles and what reads them, of the days whose neighbours came later
-        assert running.run(FIRST, LAST, assets=["ohlcv_1m*"]).clean
+        assert running.run(FIRST, LAST, assets=["key:ohlcv_1m+"]).clean
     return objects(open_store(lake))
 
 

@@ -21,7 +21,8 @@ BTC = "binance-futures:Perp:BTC-USDT"
 
 def klines() -> list[dict[str, float]]:
     """Binance's own 1m klines of 2024-08-08 23:55 to 23:59: the five minutes that the ticks cover whole."""
-    names = "open_time open high low close volume close_time quote count buy_volume buy_quote ignore".split()
+    names = ["open_time", "open", "high", "low", "close", "volume", "close_time", "quote", "count"]
+    names += ["buy_volume", "buy_quote", "ignore"]
     with (FIXTURES / "candles" / "binance-futures_klines_1m_2024-08-08_BTCUSDT.csv").open(newline="") as file:
         rows = [dict(zip(names, map(float, row), strict=True)) for row in csv.reader(file)]
     return [row for row in rows if 1723161300000 <= row["open_time"] < 1723161600000]

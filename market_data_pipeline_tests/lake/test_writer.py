@@ -1,4 +1,4 @@
-"""What the writer promises, over both stores; the lake is looked at by plain pyarrow, round the store and the reader."""
+"""What the writer promises, over both stores; what lies there is read by plain pyarrow, round store and reader."""
 
 import random
 from datetime import date, timedelta
@@ -17,7 +17,6 @@ from market_data_pipeline_tests.lake.made_up import (
     BTC_USD,
     BTC_USDT,
     DAYS,
-    ETH,
     FUTURE,
     HOURLY,
     INSTRUMENTS,
@@ -64,7 +63,7 @@ def test_every_layout_of_every_dataset_holds_the_rows_of_by_date(ground: Ground)
     look.assert_layouts_agree()
     for dataset in KEPT:
         for layout in dataset.layouts:
-            found = {name for name in look.rows(dataset, layout.name).column("instrument_id").to_pylist()}
+            found = set(look.rows(dataset, layout.name).column("instrument_id").to_pylist())
             assert found == {instrument.id for instrument in INSTRUMENTS}, f"{dataset.name} {layout.name}"
             assert look.rows(dataset, layout.name).num_rows == sum(f.span.rows for f in reports[dataset.name].files)
     given = pa.concat_tables(
@@ -193,7 +192,7 @@ def test_a_filter_leaves_the_others_as_they_are(ground: Ground) -> None:
         for layout in dataset.layouts:
             assert after.days(dataset, BTC_USD, layout.name) == set()
             assert after.days(dataset, BTC_USDT, layout.name) == set(DAYS)
-    assert not [name for name in ground.names() if "SPOT_PAIR:BTC-USD/" in name or "BTC-USD.parquet" in name]
+    assert not [name for name in ground.names() if "SPOT_PAIR:BTC-USD/" in name or "SPOT_PAIR:BTC-USD.parquet" in name]
 
 
 def test_a_month_file_that_becomes_empty_is_deleted(ground: Ground) -> None:
@@ -367,9 +366,10 @@ def test_candles_change_when_the_neighbours_ticks_arrive(ground: Ground) -> None
 
 
 def test_a_month_at_once_equals_its_days_in_any_order(ground: Ground) -> None:
-    january = [date(2024, 1, 1) + timedelta(days=n) for n in range(31)]
-    ticks = {(day, i): made_trades(day, i, count=6 + n) for day in january for n, i in enumerate((BTC_USD, FUTURE))}
-    made = [TRADES, DATASETS["ohlcv_1m"], DATASETS["ohlcv_5m"]]
+    length = 31 if ground.kind == "local" else 7
+    january = [date(2024, 1, 1) + timedelta(days=n) for n in range(length)]
+    ticks = {(day, FUTURE): made_trades(day, FUTURE, count=8) for day in january}
+    made = [TRADES, DATASETS["ohlcv_1m"]]
 
     def run(*days: date) -> None:
         ingest(ground.store, ticks, days, only=[dataset.name for dataset in made])
@@ -388,13 +388,13 @@ def test_a_month_at_once_equals_its_days_in_any_order(ground: Ground) -> None:
         for place, day in enumerate(one_by_one)
         if {day - timedelta(days=1), day + timedelta(days=1)} & set(one_by_one[place + 1 :])
     ]
-    assert 0 < len(behind) < 31
+    assert 0 < len(behind) < length
     for day in behind:
         run(day)
     after, rows_after = contents(ground), Look(ground)
     assert after.keys() == at_once.keys()
     day_files = [name for name in after if "/day-" in name]
-    assert len(day_files) > 31 * 2 * 3
+    assert len(day_files) == length * (3 + 1)
     assert [name for name in day_files if after[name] != at_once[name]] == []
     for dataset in made:
         for layout in dataset.layouts:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_data_pipeline.model.contracts import LINEAR, Contract
@@ -94,6 +94,7 @@ def test_a_bucket_of_many_trades_is_summed_whole_wherever_it_is_cut(seed: int) -
 
 
 @every_fill
+@settings(max_examples=40)
 @given(rows=days_of_trades, contract=contracts, previous=previous_closes)
 def test_a_roll_up_of_roll_ups_is_made_as_if_from_trades(
     fill: Fill, rows: list[Trade], contract: Contract, previous: float | None
@@ -173,6 +174,7 @@ def test_what_amounts_are_worth(contract: str, values: dict[str, float | None]) 
 
 
 @every_fill
+@settings(max_examples=40)
 @given(rows=days_of_trades)
 def test_an_unknown_multiplier_leaves_only_the_values_out(fill: Fill, rows: list[Trade]) -> None:
     known = made(rows, contract=CONTRACTS["linear contracts"], fill=fill)

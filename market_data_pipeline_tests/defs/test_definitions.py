@@ -1,0 +1,89 @@
+"""The definitions as Dagster sees them: partitions, groups, schedule, checks, warnings."""
+
+import subprocess
+import sys
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import market_data_pipeline
+from market_data_pipeline.defs import ACCEPTED_WARNINGS
+from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.settings import Settings
+from market_data_pipeline_tests.defs.running import SmallSource, pipeline
+
+PROJECT = Path(market_data_pipeline.__file__).parents[1]
+FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
+ASSETS = ["trades", *(f"ohlcv_{frame}" for frame in FRAMES), "available_instruments"]
+
+
+@pytest.fixture(scope="module")
+def defs() -> dg.Definitions:
+    return build_definitions(Settings())
+
+
+def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitions) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    assert sorted(specs) == sorted(ASSETS)
+    for spec in specs.values():
+        assert isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
+        assert spec.group_name in {"ticks", "candles", "availability"}
+        assert "parquet" in spec.kinds
+        assert spec.description
+        assert spec.metadata["dagster/column_schema"].columns
+
+
+def test_candles_read_the_days_beside_theirs(defs: dg.Definitions) -> None:
+    graph = defs.resolve_asset_graph()
+    mapping = graph.get_partition_mapping(dg.AssetKey("ohlcv_1m"), dg.AssetKey("trades"))
+    assert (mapping.start_offset, mapping.end_offset) == (-1, 1)
+
+
+def test_the_schedule_takes_the_day_before_at_seven(defs: dg.Definitions) -> None:
+    schedule = defs.resolve_schedule_def("daily_at_seven")
+    assert schedule.cron_schedule == "0 7 * * *"
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2024, 8, 9, 7, tzinfo=UTC), repository_def=defs.get_repository_def()
+    )
+    (request,) = schedule.evaluate_tick(context).run_requests
+    assert request.partition_key == "2024-08-08"
+
+
+def test_partitions_begin_where_the_setting_says_and_end_yesterday() -> None:
+    from datetime import date
+
+    defs = build_definitions(Settings(start=date(2024, 1, 1)))
+    keys = defs.resolve_all_asset_specs()[0].partitions_def.get_partition_keys(
+        current_time=datetime(2024, 1, 4, 12, tzinfo=UTC)
+    )
+    assert keys == ["2024-01-01", "2024-01-02", "2024-01-03"]
+
+
+def test_every_candle_asset_is_checked(defs: dg.Definitions) -> None:
+    checks = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
+    assert checks == {(asset, "every_instrument_read") for asset in ASSETS} | {
+        (f"ohlcv_{frame}", name) for frame in FRAMES for name in ("candle_laws", "volume_kept")
+    }
+
+
+def test_dagsters_own_check_of_the_project_is_clean() -> None:
+    tool = Path(sys.executable).with_name("dg")
+    done = subprocess.run([tool, "check", "defs"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning" not in (done.stdout + done.stderr).lower()
+
+
+def test_nothing_warns_in_a_run_but_what_is_accepted_in_one_place(tmp_path: Path) -> None:
+    source = SmallSource([Instrument.parse("binance:SPOT_PAIR:BTC-USDT")])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for category, beginning, _ in ACCEPTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=beginning, category=category)
+        with pipeline(Settings(lake=str(tmp_path)), source) as running:
+            assert running.run("2024-08-08").clean
+    ours = (DeprecationWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning)
+    assert [str(warning.message) for warning in caught if issubclass(warning.category, ours)] == []

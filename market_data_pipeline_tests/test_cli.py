@@ -1,0 +1,99 @@
+"""The command line in processes of its own, as `make` calls it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import market_data_pipeline
+from market_data_pipeline import MarketDataLake
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline_tests.defs.vendor_days import file_of, write_days
+from market_data_pipeline_tests.parity import assert_layouts_agree
+
+PROJECT = Path(market_data_pipeline.__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("market-data")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder to work in: what the command needs of the project's."""
+    shutil.copy(PROJECT / "dagster.yaml", tmp_path)
+    return tmp_path
+
+
+def command(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MARKET_DATA", "DAGSTER"))}
+    return subprocess.run(
+        [COMMAND, *arguments], cwd=folder, env=kept | settings, capture_output=True, text=True, check=False
+    )
+
+
+def test_demo_shows_a_day_and_records_it(folder: Path) -> None:
+    done = command(folder, "demo")
+    assert done.returncode == 0, done.stderr
+    for text in ("trades", "by_instrument_id", "available_instruments", "15m, 2024-08-08 UTC", "What to type next"):
+        assert text in done.stdout
+    assert done.stderr == ""
+    (home,) = (folder / ".dagster").iterdir()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for asset in ("trades", "ohlcv_1d", "available_instruments"):
+            assert instance.get_materialized_partitions(dg.AssetKey(asset)) == {"2024-08-08"}
+    assert_layouts_agree(open_store(folder / "data"))
+
+
+def test_what_fails_ends_with_a_status_and_a_message_without_a_stack(folder: Path) -> None:
+    files = folder / "files"
+    import datetime
+
+    day = datetime.date(2024, 8, 8)
+    write_days(files, [day])
+    path = file_of(files, "binance", "ETHUSDT", day)
+    path.write_bytes(path.read_bytes()[:-20])
+    done = command(folder, "materialize", str(day), MARKET_DATA_SOURCE="files", MARKET_DATA_SOURCE_PATH=str(files))
+    assert done.returncode == 1
+    assert path.name in done.stdout.replace("\n", "")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert MarketDataLake(folder / "data").candles(None, "1d", day, "2024-08-09").num_rows == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "status", "said"),
+    [
+        (["materialize", "2024-13-01"], {}, 2, "2024-08-08"),
+        (["materialize", "2018-01-01"], {}, 1, "2018-01-01 is no partition"),
+        (["materialize", "2024-08-08", "--assets", "ohlcv_2m"], {}, 1, "'ohlcv_2m' is no asset"),
+        (["materialize", "2024-08-08"], {"MARKET_DATA_SOURCE": "kaiko"}, 1, "MARKET_DATA_SOURCE is 'kaiko'"),
+        (["materialize", "2024-08-08"], {"MARKET_DATA_LAKE": "s3://bucket"}, 1, "s3://bucket"),
+        (["backfill", "2024-08-08", "2024-08-07"], {}, 1, "before it starts"),
+    ],
+)
+def test_wrong_input_is_named(
+    folder: Path, arguments: list[str], settings: dict[str, str], status: int, said: str
+) -> None:
+    done = command(folder, *arguments, **settings)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+    assert said in done.stderr
+
+
+def test_a_backfill_in_slices_is_one_run_for_each(folder: Path) -> None:
+    done = command(
+        folder, "backfill", "2024-08-01", "2024-08-05", "--assets", "trades", MARKET_DATA_DAYS_PER_RUN="2",
+        MARKET_DATA_INSTRUMENTS="deribit:Option:*",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("done (run") == 3
+
+
+def test_several_at_once_on_one_lake(folder: Path) -> None:
+    days = ["2024-08-07", "2024-08-08", "2024-08-09"]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda day: command(folder, "materialize", day), days))
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stdout + each.stderr for each in done]
+    rows = assert_layouts_agree(open_store(folder / "data"))
+    assert rows["ohlcv_1d"] == MarketDataLake(folder / "data").candles(None, "1d", days[0], "2024-08-10").num_rows

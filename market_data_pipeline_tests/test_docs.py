@@ -1,0 +1,37 @@
+"""The documentation tells the truth: settings, commands, columns."""
+
+import re
+from pathlib import Path
+
+import market_data_pipeline
+from market_data_pipeline.settings import VARIABLES
+
+PROJECT = Path(market_data_pipeline.__file__).parents[1]
+MAKEFILE = (PROJECT / "Makefile").read_text()
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (.*?) ?\| (.*) \|$", (PROJECT / "docs" / "settings.md").read_text(), re.MULTILINE
+    )
+    assert [(name, default.strip("`"), meaning.replace("`", "")) for name, default, meaning in rows] == [
+        (variable.name, variable.default, variable.meaning.replace("`", "")) for variable in VARIABLES
+    ]
+
+
+def test_the_example_names_every_setting_with_its_default() -> None:
+    lines = re.findall(r"^#(\w+)=(.*)$", (PROJECT / ".env.example").read_text(), re.MULTILINE)
+    assert lines == [(variable.name, variable.default) for variable in VARIABLES]
+
+
+def test_every_make_target_that_is_written_of_exists() -> None:
+    targets = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
+    for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        for target in re.findall(r"(?:^|`)make (\w+)", page.read_text(), re.MULTILINE):
+            assert target in targets, f"{page.name} speaks of make {target}"
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
