@@ -46,7 +46,7 @@ _ASSETS = click.option(
     "--assets",
     default="",
     metavar="NAMES",
-    help="Only these assets, with commas; Dagster's selections work too: 'key:ohlcv_1m+' is the 1m candles and all that follows from them.",
+    help="Only these assets, with commas. Dagster's selections work too: 'key:ohlcv_1m+' is all that follows from it.",
 )
 
 
@@ -102,10 +102,10 @@ def dev(port: int, host: str) -> None:
     """Open Dagster's UI, with its daemon for schedules and backfills, until Ctrl-C."""
     settings = Settings.load()
     environment = os.environ | {"DAGSTER_HOME": str(_home(settings))}
-    dagster = Path(sys.executable).with_name("dagster")
-    os.execve(  # noqa: S606 - the UI takes this process's place; nothing here comes from a shell
-        dagster, [str(dagster), "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)], environment
-    )
+    # Dagster advises `dg dev` instead, which takes no workspace.yaml
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]
+    command = [sys.executable, *quiet, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - the UI takes this process's place, without a shell
 
 
 def _names(assets: str) -> list[str]:

@@ -25,8 +25,13 @@ ACCEPTED_WARNINGS: tuple[tuple[type[Warning], str, str], ...] = (
         "InitResourceContext.dagster_run",
         "Dagster itself calls what it has deprecated whenever it sets up a ConfigurableResource",
     ),
+    (
+        DeprecationWarning,
+        "Function `JobDefinition.run_request_for_partition`",
+        "likewise, when build_schedule_from_partitioned_job makes a run request",
+    ),
 )
-"""What Dagster warns of in a run, and why it is done all the same. Nothing else may warn."""
+"""What Dagster warns of, and why it is done all the same. Nothing else may warn."""
 
 for _category, _beginning, _reason in ACCEPTED_WARNINGS:
     warnings.filterwarnings("ignore", message=_beginning, category=_category)

@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from market_data_pipeline.defs.metadata import column_schema, failure_table
+from market_data_pipeline.defs.checks import day_results
+from market_data_pipeline.defs.metadata import column_schema
 from market_data_pipeline.defs.partitions import NEIGHBOURS, backfill_policy, daily_partitions, days_of
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
@@ -47,6 +48,7 @@ def _asset(settings: Settings, dataset: Dataset, **more: Any) -> Callable[[Calla
             dg.AssetCheckSpec(
                 READ_CHECK,
                 asset=dataset.name,
+                partitions_def=daily_partitions(settings),
                 description="Every instrument that was asked for could be read; the others name file, line and remedy.",
             )
         ],
@@ -55,18 +57,17 @@ def _asset(settings: Settings, dataset: Dataset, **more: Any) -> Callable[[Calla
     return decorate
 
 
-def _results(stream: RowStream) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
+def _results(
+    context: dg.AssetExecutionContext, stream: RowStream
+) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
     """Gives the stream to the IO manager, which reads it at once; then tells what could not be read."""
     yield dg.Output(stream)
     failures = stream.report.failures if stream.report else ()
-    yield dg.AssetCheckResult(
-        check_name=READ_CHECK,
-        passed=not failures,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="\n".join(f"{failure.label} on {failure.day}: {failure.message}" for failure in failures[:20])
-        or None,
-        metadata={"failed": len(failures), **({"failures": failure_table(failures)} if failures else {})},
-    )
+    problems = {
+        day: [f"{failure.label} on {day}: {failure.message}" for failure in failures if failure.day == day]
+        for day in days_of(context.partition_keys)
+    }
+    yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
 
 
 def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
@@ -76,7 +77,7 @@ def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         days = days_of(context.partition_keys)
         yield from _results(
-            RowStream(settings.selection, lambda: _source_rows(source, dataset.name, days, settings.selection))
+            context, RowStream(settings.selection, lambda: _source_rows(source, dataset.name, days, settings.selection))
         )
 
     return ticks
@@ -111,7 +112,9 @@ def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefiniti
     def coarser(context: dg.AssetExecutionContext, finer: Any) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         days = days_of(context.partition_keys)
         selection, fills = settings.selection, settings.fills
-        yield from _results(RowStream(selection, lambda: coarser_candles(finer, timeframe, days, selection, fills)))
+        yield from _results(
+            context, RowStream(selection, lambda: coarser_candles(finer, timeframe, days, selection, fills))
+        )
 
     return coarser
 
@@ -125,11 +128,12 @@ def _first_candle_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefini
         selection, fills = settings.selection, settings.fills
         selected: dict[date, Selected] = {}
         yield from _results(
+            context,
             RowStream(
                 selection,
                 lambda: first_candles(trades, days, selection, source.contract, fills, selected),
                 lambda day: _selected_notes(selected.get(day, Selected())),
-            )
+            ),
         )
 
     return from_trades
@@ -153,10 +157,11 @@ def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         days, store, selection = days_of(context.partition_keys), lake.open(), settings.selection
         yield from _results(
+            context,
             RowStream(
                 selection,
                 lambda: availability_rows(store, days, selection, source.listings, source.contract),
-            )
+            ),
         )
 
     return available

@@ -1,8 +1,8 @@
-"""Asset checks on what lies in the lake. On a range one evaluation names the days that fail."""
+"""Asset checks on what lies in the lake. On a range each day has its result."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
-from itertools import islice
+from typing import Any
 
 import dagster as dg
 
@@ -15,7 +15,7 @@ from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 
 Problems = Callable[[ObjectStore, Timeframe, Sequence[date], Selection], Iterator[str]]
-_SHOWN = 50
+_SHOWN = 20
 
 
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -40,20 +40,55 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 def _check(
     settings: Settings, timeframe: Timeframe, name: str, description: str, problems: Problems
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=candles(timeframe.name).name,
-        name=name,
-        description=description,
-        partitions_def=daily_partitions(settings),
-    )
+    asset = candles(timeframe.name).name
+
+    @dg.asset_check(asset=asset, name=name, description=description, partitions_def=daily_partitions(settings))
     def check(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> dg.AssetCheckResult:
-        days = days_of(context.partition_keys)
-        found = list(islice(problems(lake.open(), timeframe, days, settings.selection), _SHOWN))
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description="\n".join(found) or None,
-            metadata={"days": len(days), "problems": len(found)},
-        )
+        days, store = days_of(context.partition_keys), lake.open()
+        found = {day: list(problems(store, timeframe, [day], settings.selection)) for day in days}
+        return day_results(context.op_execution_context.log_event, asset, name, found)
 
     return check
+
+
+def day_results(
+    log_event: Callable[[Any], None], asset: str, name: str, problems: Mapping[date, Sequence[str]]
+) -> dg.AssetCheckResult:
+    """The result of a check for the days of a run; it passes where no day has a problem.
+
+    One day's result belongs to its partition. For a range Dagster takes one result, of no partition, and would show the
+    days as skipped: so each is told by an event of its own first.
+
+    Args:
+        log_event: the context's way to record an event.
+        asset: the asset's name.
+        name: the check's name.
+        problems: what is wrong, for each day of the run.
+    """
+    if len(problems) > 1:
+        for day, of_day in problems.items():
+            log_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(asset),
+                    check_name=name,
+                    passed=not of_day,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    description=_text(of_day),
+                    metadata={"problems": dg.MetadataValue.int(len(of_day))},
+                    partition=day.isoformat(),
+                )
+            )
+    found = [problem for of_day in problems.values() for problem in of_day]
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=name,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_text(found),
+        metadata={"days": len(problems), "problems": len(found)},
+    )
+
+
+def _text(problems: Sequence[str]) -> str | None:
+    more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    return "\n".join([*problems[:_SHOWN], *more]) or None

@@ -1,14 +1,13 @@
 """What a person sees of a partition in the UI: pure functions from reports to metadata."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
 
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.lake.writer import Failure, WriteReport
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.lake.writer import WriteReport
+from market_data_pipeline.model.datasets import TEXT, Dataset
 from market_data_pipeline.model.layouts import Layout
 
 
@@ -18,7 +17,7 @@ def column_schema(dataset: Dataset) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 column.name,
-                str(column.type),
+                "string" if column.type == TEXT else str(column.type),
                 f"{column.meaning} ({column.unit})" if column.unit else column.meaning,
                 constraints=dg.TableColumnConstraints(nullable=column.nullable),
             )
@@ -74,13 +73,3 @@ def run_metadata(report: WriteReport) -> dict[str, int]:
         "bytes_written": report.bytes_written,
         "month_files_written": sum(month.changed for month in report.months),
     }
-
-
-def failure_table(failures: Sequence[Failure]) -> dg.TableMetadataValue:
-    """Failures as a table: day, instrument, where, what is wrong."""
-    return dg.MetadataValue.table(
-        [
-            dg.TableRecord({"day": f.day.isoformat(), "instrument": f.label, "origin": f.origin, "problem": f.message})
-            for f in failures
-        ]
-    )

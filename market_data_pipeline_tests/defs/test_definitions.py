@@ -1,5 +1,6 @@
 """The definitions as Dagster sees them: partitions, groups, schedule, checks, warnings."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ import pytest
 import market_data_pipeline
 from market_data_pipeline.defs import ACCEPTED_WARNINGS
 from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import SmallSource, pipeline
@@ -70,9 +72,13 @@ def test_every_candle_asset_is_checked(defs: dg.Definitions) -> None:
     }
 
 
-def test_dagsters_own_check_of_the_project_is_clean() -> None:
+def test_dagsters_own_check_of_the_project_is_clean(tmp_path: Path) -> None:
     tool = Path(sys.executable).with_name("dg")
-    done = subprocess.run([tool, "check", "defs"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    (tmp_path / "dagster.yaml").write_bytes((PROJECT / "dagster.yaml").read_bytes())
+    environment = os.environ | {"DAGSTER_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [tool, "check", "defs"], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in (done.stdout + done.stderr).lower()
 
@@ -87,3 +93,22 @@ def test_nothing_warns_in_a_run_but_what_is_accepted_in_one_place(tmp_path: Path
             assert running.run("2024-08-08").clean
     ours = (DeprecationWarning, dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning)
     assert [str(warning.message) for warning in caught if issubclass(warning.category, ours)] == []
+
+
+def test_each_day_of_a_range_has_its_own_check_result(tmp_path: Path) -> None:
+    class Half(SmallSource):
+        def _read(self, day, instrument, rejects):
+            if day.day == 8 and instrument.base == "ETH":
+                raise SourceError("eth.csv.gz line 7: torn")
+            return super()._read(day, instrument, rejects)
+
+    source = Half([Instrument.parse(f"binance:SPOT_PAIR:{base}-USDT") for base in ("BTC", "ETH")])
+    with pipeline(Settings(lake=str(tmp_path)), source) as running:
+        outcome = running.run("2024-08-07", "2024-08-09")
+        assert outcome.succeeded
+        (problem,) = outcome.problems
+        assert "eth.csv.gz line 7" in problem
+        key = dg.AssetCheckKey(dg.AssetKey("trades"), "every_instrument_read")
+        records = running.instance.event_log_storage.get_asset_check_execution_history(key, limit=20)
+        seen = {record.partition: record.status.value for record in records if record.event}
+    assert seen == {"2024-08-07": "SUCCEEDED", "2024-08-08": "FAILED", "2024-08-09": "SUCCEEDED", None: "FAILED"}

@@ -33,7 +33,7 @@ def write_days(folder: Path, days: Iterable[date], trades: int = 60) -> None:
             stamps = np.sort(draw.integers(-1_500, 86_401_500, trades)) * 1000 + microseconds(midnight(day))
             prices = np.round(100 * (number + 1) + draw.normal(0, 1, trades).cumsum(), 1)
             lines = [
-                f"{venue},{symbol},{stamp},{stamp + 2000},{at},{'buy' if at % 3 else 'sell'},{price},{at % 7 * 10 + 10}\n"
+                f"{venue},{symbol},{stamp},{stamp + 2000},{at},{'buy' if at % 3 else 'sell'},{price},{at % 7 + 10}\n"
                 for at, (stamp, price) in enumerate(zip(stamps.tolist(), prices.tolist(), strict=True))
             ]
             write(file_of(folder, venue, symbol, day), HEADER + "".join(lines))

@@ -225,13 +225,19 @@ def test_a_newer_day_file_of_the_same_size_is_not_taken_for_the_one_read_before(
         pytest.fail("no two files of one size")
     for name in ground.names():
         ground.store.delete(name)
-    other = ground.again()
-    newer = partial(write, other, HOURLY, candle_tables(seed, (NEXT, PERP)), selection=Selection.of(PERP))
-    # by_venue is read and put together from the older file, then refused: the newer one must be read
-    watched = Watched(ground.store, once_before("put", "/by_venue/", newer))
+    newer = candle_tables(seed, (NEXT, PERP))
+
+    def cross() -> None:
+        with pytest.raises(Killed):
+            write(killed_at(ground.again(), 1), HOURLY, newer)
+        write(ground.again(), HOURLY, candle_tables(0, (DAY, FUTURE)))
+
+    # by_venue is put together from the older file, then refused, for FUTURE's came: now the newer one must be read
+    watched = Watched(ground.store, once_before("put", "/by_venue/", cross))
     write(watched, HOURLY, candle_tables(sizes[file.size], (NEXT, PERP)), threads=1)
+    write(ground.again(), HOURLY, newer)
     Look(ground).assert_layouts_agree([HOURLY])
-    assert Look(ground).rows(HOURLY).column("open")[0].as_py() == 100.0 + seed
+    assert Look(ground).rows(HOURLY).column("open")[-3].as_py() == 100.0 + seed
 
 
 def test_a_day_file_replaced_while_it_is_read_is_not_taken_for_the_listed_one(ground: Ground) -> None:
