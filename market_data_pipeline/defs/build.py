@@ -5,7 +5,7 @@ import dagster as dg
 from market_data_pipeline.defs.assets import IO_MANAGER, build_assets
 from market_data_pipeline.defs.checks import build_checks
 from market_data_pipeline.defs.io_manager import LakeIOManager
-from market_data_pipeline.defs.resources import lake_resource
+from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import daily_job, daily_schedule
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources import open_source
@@ -20,7 +20,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         source: where ticks come from, instead of the one that the settings name.
     """
     opened = source if source is not None else open_source(settings.source, settings.source_path)
-    lake = lake_resource(settings)
+    lake = _lake(settings)
     job = daily_job()
     return dg.Definitions(
         assets=build_assets(settings),
@@ -31,3 +31,12 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
         executor=dg.in_process_executor,
     )
+
+
+def _lake(settings: Settings) -> LakeResource:
+    """The lake of the settings; Google's libraries are loaded only for a lake on Google Cloud Storage."""
+    if settings.lake.startswith("gs:"):
+        from market_data_pipeline.defs.gcs import gcs_lake_resource
+
+        return gcs_lake_resource(settings)
+    return LakeResource(url=settings.lake, buckets=dict(settings.buckets))

@@ -5,7 +5,6 @@ from pydantic import Field, PrivateAttr
 
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.settings import Settings
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -28,12 +27,3 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _opened(self) -> ObjectStore:
         return open_store(self.url, self.buckets)
-
-
-def lake_resource(settings: Settings) -> LakeResource:
-    """The lake of the settings; Google's libraries are loaded only for a lake on Google Cloud Storage."""
-    if settings.lake.startswith("gs:"):
-        from market_data_pipeline.defs.gcs import gcs_lake_resource
-
-        return gcs_lake_resource(settings)
-    return LakeResource(url=settings.lake, buckets=dict(settings.buckets))

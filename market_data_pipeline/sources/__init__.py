@@ -23,11 +23,11 @@ def open_source(name: str, path: Path | None = None) -> Source:
         SourceError: the source cannot be used as it is set up.
     """
     if name == "sample":
-        from market_data_pipeline.sources.sample import SampleSource
+        from market_data_pipeline.sources.sample.source import SampleSource
 
         return SampleSource()
     if name == "files":
-        from market_data_pipeline.sources.files import FilesSource
+        from market_data_pipeline.sources.files.source import FilesSource
 
         return FilesSource(path)
     raise SettingError(f"MARKET_DATA_SOURCE is {name!r}; expected {' or '.join(NAMES)}")

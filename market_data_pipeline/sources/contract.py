@@ -11,11 +11,7 @@ import pyarrow as pa
 
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
-
-__all__ = ["Rejects", "Source", "TickFile"]
-
-TickFile = DayRows
+from market_data_pipeline.model.rows import DayRows
 
 
 class Source(Protocol):
@@ -31,11 +27,11 @@ class Source(Protocol):
         """The tick datasets that this source can give."""
         ...
 
-    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[TickFile]:
+    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """What the source has of a data type for a day and a selection; nothing where it has nothing.
 
-        Each instrument comes once. Reading happens later, in `TickFile.read`; a symbol that cannot be told apart comes
-        as a TickFile without an instrument, whatever the selection.
+        Each instrument comes once. Reading happens later, in `DayRows.read`; a symbol that cannot be told apart comes
+        as a DayRows without an instrument, whatever the selection.
 
         Raises:
             SourceError: the source as a whole cannot be used (folder missing, mapping file malformed).

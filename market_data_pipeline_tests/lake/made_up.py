@@ -178,17 +178,22 @@ def ingest(
     }
 
 
-def plain(table: pa.Table) -> pa.Table:
-    """The same rows, sorted, without dictionaries: two tables of the same rows are equal."""
+def decoded(table: pa.Table) -> pa.Table:
+    """The same rows without dictionaries, in one chunk."""
     columns = {
         name: column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
-    decoded = pa.table(columns)
-    nested = [f.name for f in decoded.schema if pa.types.is_nested(f.type)]
-    keys = [name for name in ("date", "instrument_id", "timestamp") if name in columns]
-    rest = [name for name in columns if name not in (*keys, *nested)]
-    return decoded.sort_by([(name, "ascending") for name in (*keys, *rest)]).combine_chunks()
+    return pa.table(columns).combine_chunks()
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The same rows, decoded and sorted: two tables of the same rows are equal."""
+    rows = decoded(table)
+    nested = [f.name for f in rows.schema if pa.types.is_nested(f.type)]
+    keys = [name for name in ("date", "instrument_id", "timestamp") if name in rows.column_names]
+    rest = [name for name in rows.column_names if name not in (*keys, *nested)]
+    return rows.sort_by([(name, "ascending") for name in (*keys, *rest)]).combine_chunks()
 
 
 class Look:

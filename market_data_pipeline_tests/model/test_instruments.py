@@ -102,6 +102,12 @@ def test_an_id_is_read_back(instrument: Instrument) -> None:
     assert Instrument.parse(str(instrument)) == instrument
 
 
+def test_the_longest_id_is_read_back() -> None:
+    longest = Instrument.option("v" * 32, "B" * 32, "Q" * 32, f"{'1' * 12}.{'2' * 12}", date(2024, 12, 25), "C")
+    assert Instrument.parse(longest.id) == longest
+    assert Instrument.parse(f"{longest.id}ALL") == longest
+
+
 @given(instruments, st.randoms())
 def test_letter_case_makes_no_difference(instrument: Instrument, random: Random) -> None:
     mixed = "".join(random.choice((letter.lower(), letter.upper())) for letter in instrument.id)
@@ -313,12 +319,20 @@ def test_a_selection_of_nothing_or_of_nonsense_is_refused(pattern: str | list[st
         Selection.of(pattern)
 
 
-@given(instruments)
-def test_an_id_selects_itself_and_no_longer_one(instrument: Instrument) -> None:
-    selection = Selection.of(instrument.id)
-    longer = f"{instrument.venue}x" if len(instrument.venue) < 32 else "x"
-    assert instrument in selection
-    assert Instrument.parse(instrument.id.replace(instrument.venue, longer, 1)) not in selection
+@pytest.mark.parametrize(
+    "other",
+    [
+        "binance:SPOT_PAIR:BTC-USDT",
+        "binance:SPOT_PAIR:BTC-US",
+        "binance:Perp:BTC-USD",
+        "binance-us:SPOT_PAIR:BTC-USD",
+        "binance:SPOT_PAIR:WBTC-USD",
+    ],
+)
+def test_an_id_selects_itself_alone(other: str) -> None:
+    selection = Selection.of("binance:SPOT_PAIR:BTC-USD")
+    assert Instrument.parse("binance:SPOT_PAIR:BTC-USD") in selection
+    assert Instrument.parse(other) not in selection
 
 
 @pytest.mark.parametrize(("pattern", "text"), [(None, "all instruments"), ([SPOT, FUTURE], f"{SPOT}, {FUTURE}")])

@@ -10,10 +10,11 @@ import pytest
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, Kind
 from market_data_pipeline.model.instruments import Selection
-from market_data_pipeline.sources.contract import Rejects, Source, TickFile
+from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.sources.contract import Source
 
 
-def read(file: TickFile) -> tuple[pa.Table, Rejects]:
+def read(file: DayRows) -> tuple[pa.Table, Rejects]:
     """All rows of a file, and what was set aside."""
     rejects: Rejects = Counter()
     batches = list(file.read(rejects))
@@ -32,7 +33,7 @@ class SourceContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def files(self, source: Source) -> list[TickFile]:
+    def files(self, source: Source) -> list[DayRows]:
         return list(source.files(self.data_type, self.day, Selection()))
 
     def test_says_what_it_is(self, source):

@@ -9,9 +9,9 @@ import pytest
 
 from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources import unpack
-from market_data_pipeline.sources.binance_csv import Market, market_by_columns, read_binance_trades
-from market_data_pipeline.sources.tardis_csv import read_tardis, vendor_name
+from market_data_pipeline.sources.formats import unpack
+from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
+from market_data_pipeline.sources.formats.tardis_csv import read_tardis, vendor_name
 from market_data_pipeline_tests.sources.vendor_files import (
     CM,
     CM_HEADER,

@@ -9,8 +9,8 @@ import pytest
 from market_data_pipeline.model.contracts import VolumeUnit
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.sources import folder_index
-from market_data_pipeline.sources.files import FilesSource
+from market_data_pipeline.sources.files import folder_index
+from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline_tests.sources.source_contract import SourceContract, read
 from market_data_pipeline_tests.sources.vendor_files import (
     CM,

@@ -3,7 +3,7 @@ import pytest
 from market_data_pipeline.model.contracts import Contract, VolumeUnit
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline.sources.mapping import Mapping, read_mapping
+from market_data_pipeline.sources.files.mapping import Mapping, read_mapping
 
 HEADER = "venue,symbol,instrument_id,contract_multiplier,inverse,volume_unit"
 

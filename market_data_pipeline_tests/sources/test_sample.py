@@ -15,11 +15,11 @@ from market_data_pipeline.model.contracts import LINEAR, Contract, VolumeUnit
 from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.windows import DAY, EPOCH, days_between, microseconds, midnight
-from market_data_pipeline.sources import sample_market, sample_numbers
-from market_data_pipeline.sources.sample import SampleSource
-from market_data_pipeline.sources.sample_listing import FIRST_DAY, LAST_DAY, last_friday, listed_on
-from market_data_pipeline.sources.sample_market import HOUR_MS, hour_of, mid, quotes
-from market_data_pipeline.sources.sample_trades import NUMBERS_AN_HOUR, day_trades, hour_trades
+from market_data_pipeline.sources.sample import market, numbers
+from market_data_pipeline.sources.sample.listing import FIRST_DAY, LAST_DAY, last_friday, listed_on
+from market_data_pipeline.sources.sample.market import HOUR_MS, hour_of, mid, quotes
+from market_data_pipeline.sources.sample.source import SampleSource
+from market_data_pipeline.sources.sample.trades import NUMBERS_AN_HOUR, day_trades, hour_trades
 from market_data_pipeline.sources.symbols import instrument_of
 from market_data_pipeline.transforms.laws import broken_tick_laws
 from market_data_pipeline_tests.sources.source_contract import SourceContract
@@ -45,7 +45,7 @@ def times(table, name="timestamp"):
     return table[name].cast(pa.int64()).to_numpy()
 
 
-def numbers(table):
+def trade_numbers(table):
     return np.array([int(text.rpartition("-")[2]) for text in table["id"].to_pylist()])
 
 
@@ -92,23 +92,23 @@ class TestSame:
     def test_the_order_in_which_days_are_read_does_not_matter(self):
         days = list(days_between(date(2022, 3, 30), date(2022, 4, 2)))
         forward = {day: crc(trades("binance:SPOT_PAIR:ETH-USDT", day)) for day in days}
-        for cache in (sample_market.index_path, sample_market.turbulence, sample_market._log_hours):
+        for cache in (market.index_path, market.turbulence, market._log_hours):
             cache.cache_clear()
-        sample_numbers._lattice.cache_clear()
+        numbers._lattice.cache_clear()
         assert {day: crc(trades("binance:SPOT_PAIR:ETH-USDT", day)) for day in reversed(days)} == forward
         assert len(set(forward.values())) == len(days)
 
     def test_two_threads_with_cold_caches_agree_with_one(self):
         jobs = [(each, day) for day in (THE_DAY, date(2020, 2, 29)) for each in names(day)]
-        sample_market.index_path.cache_clear()
-        sample_market._log_hours.cache_clear()
+        market.index_path.cache_clear()
+        market._log_hours.cache_clear()
         with ThreadPoolExecutor(2) as pool:
             together = list(pool.map(lambda job: crc(trades(*job)), jobs))
         assert together == [crc(trades(*job)) for job in jobs]
 
     def test_the_price_path_is_shared_and_cannot_be_changed(self):
         with pytest.raises(ValueError, match="read-only"):
-            sample_market.index_path("BTC", 450_000)[0] = 1.0
+            market.index_path("BTC", 450_000)[0] = 1.0
 
 
 class TestMidnight:
@@ -117,7 +117,7 @@ class TestMidnight:
     @pytest.mark.parametrize("instrument", [FUTURES_BTC, DERIBIT_BTC, "binance:SPOT_PAIR:BTC-USDT"])
     def test_each_trade_lies_in_exactly_one_file(self, instrument):
         days = list(days_between(date(2023, 12, 30), date(2024, 1, 3)))
-        in_files = [numbers(trades(instrument, day)) for day in days]
+        in_files = [trade_numbers(trades(instrument, day)) for day in days]
         together = np.concatenate(in_files)
         assert len(np.unique(together)) == len(together)
         first = hour_of(midnight(days[1]))
@@ -132,7 +132,7 @@ class TestMidnight:
     @pytest.mark.parametrize("day", [FIRST_DAY, THE_DAY])
     def test_numbers_have_no_gap_within_an_hour(self, day):
         instrument = "binance:SPOT_PAIR:BTC-USDT"
-        found = np.sort(np.concatenate([numbers(trades(instrument, each)) for each in (day, day + DAY)]))
+        found = np.sort(np.concatenate([trade_numbers(trades(instrument, each)) for each in (day, day + DAY)]))
         for hour in range(hour_of(midnight(day)) + 1, hour_of(midnight(day)) + 47):
             of_hour = found[found // NUMBERS_AN_HOUR == hour] % NUMBERS_AN_HOUR
             assert len(of_hour)
@@ -194,17 +194,17 @@ class TestPrices:
     @given(any_day, st.integers(0, 23), st.sampled_from(["BTC", "ETH"]))
     def test_the_path_joins_at_every_hour(self, day, hour, asset):
         first = hour_of(midnight(day)) + hour
-        path, after = sample_market.index_path(asset, first), sample_market.index_path(asset, first + 1)
+        path, after = market.index_path(asset, first), market.index_path(asset, first + 1)
         assert abs(path[-1] - after[0]) < 1e-12
         assert np.abs(np.diff(path)).max() < 0.003
         if hour == 0:
-            assert path[0] == pytest.approx(np.log(sample_market.level(asset, day)), abs=1e-12)
+            assert path[0] == pytest.approx(np.log(market.level(asset, day)), abs=1e-12)
 
     @settings(max_examples=50, deadline=None)
     @given(any_day)
     def test_levels_are_plausible_and_days_do_not_jump(self, day):
         for asset, low, high in (("BTC", 2_000, 2e6), ("ETH", 30, 2e5)):
-            today, tomorrow = sample_market.level(asset, day), sample_market.level(asset, day + DAY)
+            today, tomorrow = market.level(asset, day), market.level(asset, day + DAY)
             assert low < today < high
             assert abs(np.log(tomorrow / today)) < 0.3
 
@@ -234,9 +234,9 @@ class TestPrices:
 
     def test_a_future_meets_the_index_at_its_expiry(self):
         future = Instrument.parse("deribit:Future:BTC-USD-240927")
-        last = hour_of(sample_market.expiry_of(future)) - 1
+        last = hour_of(market.expiry_of(future)) - 1
         offset = np.array([HOUR_MS - 1])
-        index = np.exp(sample_market.index_path("BTC", last)[-1])
+        index = np.exp(market.index_path("BTC", last)[-1])
         assert mid(future, last, offset)[0] / index == pytest.approx(1, abs=0.001)
 
     @settings(max_examples=20, deadline=None)
@@ -269,14 +269,14 @@ class TestOptions:
         options = [each.instrument for each in listed_on(day) if each.instrument.type is InstrumentType.OPTION]
         assert len(options) % 2 == 0
         for call in (each for each in options if each.side == "C"):
-            if sample_market.expiry_of(call) <= EPOCH + timedelta(hours=at):
+            if market.expiry_of(call) <= EPOCH + timedelta(hours=at):
                 continue
             put = Instrument.option(call.venue, call.base, call.quote, call.strike, call.expiry, "P")
             assert put in options
             within = offset / HOUR_MS
-            years = sample_market.years_left(call, at, within)
-            index = np.exp(sample_market.index_path("BTC", at)[offset // 1_000])
-            forward = index * np.exp(sample_market.interest("BTC", at, within) * years)
+            years = market.years_left(call, at, within)
+            index = np.exp(market.index_path("BTC", at)[offset // 1_000])
+            forward = index * np.exp(market.interest("BTC", at, within) * years)
             calls, puts = mid(call, at, offset), mid(put, at, offset)
             assert calls - puts == pytest.approx(1 - float(call.strike) / forward, abs=1e-6)
             assert np.all((calls >= 0) & (calls < 1) & (puts >= 0))
@@ -294,10 +294,10 @@ class TestOptions:
 
     def test_the_exact_functions_are_right(self):
         x = np.linspace(-40, 40, 4_001)
-        np.testing.assert_allclose(sample_numbers.exp(x), np.exp(x), rtol=5e-16)
+        np.testing.assert_allclose(numbers.exp(x), np.exp(x), rtol=5e-16)
         for value in np.geomspace(1e-8, 1e9, 500):
-            assert sample_numbers.log(float(value)) == pytest.approx(np.log(value), rel=1e-15, abs=1e-15)
-        assert sample_numbers.normal_cdf(np.array([-1e3, -1.96, 0, 1, 1e3])) == pytest.approx(
+            assert numbers.log(float(value)) == pytest.approx(np.log(value), rel=1e-15, abs=1e-15)
+        assert numbers.normal_cdf(np.array([-1e3, -1.96, 0, 1, 1e3])) == pytest.approx(
             [0, 0.0249979, 0.5, 0.8413447, 1], abs=1e-7
         )
 
@@ -338,7 +338,7 @@ class TestActivity:
     def test_ids_are_unique_and_rise_with_the_exchanges_time(self):
         for instrument in names(THE_DAY):
             found = pa.concat_tables([trades(instrument), trades(instrument, THE_DAY + DAY)])
-            number = numbers(found)
+            number = trade_numbers(found)
             order = np.argsort(number)
             assert np.all(np.diff(number[order]) > 0)
             assert np.all(np.diff(times(found)[order]) >= 0)
@@ -409,7 +409,7 @@ class TestListing:
         for day in days_between(date(2019, 2, 1), date(2021, 2, 1)):
             for each in listed_on(day):
                 if each.instrument.strike and each.start.date() == day:
-                    assert float(each.instrument.strike) / sample_market.level("BTC", day) == pytest.approx(1, abs=0.06)
+                    assert float(each.instrument.strike) / market.level("BTC", day) == pytest.approx(1, abs=0.06)
 
     def test_the_table_has_the_declared_schema(self):
         table = SampleSource().listings(THE_DAY)

@@ -6,8 +6,8 @@ import zipfile
 import pytest
 
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources import unpack
-from market_data_pipeline.sources.unpack import first_line, line_blocks
+from market_data_pipeline.sources.formats import unpack
+from market_data_pipeline.sources.formats.unpack import first_line, line_blocks
 
 TEXT = b"".join(b"%d,%d\n" % (i, i * 7919) for i in range(4000))
 

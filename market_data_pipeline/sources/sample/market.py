@@ -13,7 +13,7 @@ import numpy as np
 
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.windows import EPOCH
-from market_data_pipeline.sources.sample_numbers import Draws, Grid, Integers, Reals, exp, log, noise, normal_cdf, spiky
+from market_data_pipeline.sources.sample.numbers import Draws, Grid, Integers, Reals, exp, log, noise, normal_cdf, spiky
 
 HOUR_MS = 3_600_000
 EXPIRY_TIME = time(8, tzinfo=UTC)

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources.file_names import VendorFile, recognise
+from market_data_pipeline.sources.files.file_names import VendorFile, recognise
 
 _SETTLED = 2_000_000_000
 """Nanoseconds after which a folder's time of change can be trusted: file systems stamp as coarsely as two seconds."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 from market_data_pipeline.model.datasets import LISTING_COLUMNS
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.windows import DAY, midnight
-from market_data_pipeline.sources.sample_market import EXPIRY_TIME, expiry_of, level
-from market_data_pipeline.sources.sample_numbers import Grid
+from market_data_pipeline.sources.sample.market import EXPIRY_TIME, expiry_of, level
+from market_data_pipeline.sources.sample.numbers import Grid
 from market_data_pipeline.sources.venues import contract_of
 
 FIRST_DAY = date(2019, 1, 1)

@@ -13,13 +13,13 @@ from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.sources.binance_csv import Market, market_by_columns, read_binance_trades
-from market_data_pipeline.sources.contract import Rejects, TickFile
-from market_data_pipeline.sources.file_names import TICK_TYPES, Vendor, VendorFile
-from market_data_pipeline.sources.folder_index import FolderIndex, Listing
-from market_data_pipeline.sources.mapping import MAPPING_NAME, Mapping, read_mapping
+from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.sources.files.file_names import TICK_TYPES, Vendor, VendorFile
+from market_data_pipeline.sources.files.folder_index import FolderIndex, Listing
+from market_data_pipeline.sources.files.mapping import MAPPING_NAME, Mapping, read_mapping
+from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
+from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.symbols import GROUPED
-from market_data_pipeline.sources.tardis_csv import read_tardis
 
 _SETTING = "MARKET_DATA_SOURCE_PATH"
 
@@ -55,7 +55,7 @@ class FilesSource:
         self._index = FolderIndex(self.folder or Path(), self.mapping_path)
         self._declared: tuple[tuple[int, int, int], Mapping] | None = None
 
-    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[TickFile]:
+    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """What the folder has of a data type for a day and a selection, in the order of the instruments.
 
         A file whose symbol or market cannot be told, or that holds a group of instruments, comes without an instrument;
@@ -67,12 +67,12 @@ class FilesSource:
         listed = self._listing().files.get((data_type, day), [])
         mapping = self._mapping()
         known: dict[Instrument, list[tuple[VendorFile, str]]] = defaultdict(list)
-        unknown: list[TickFile] = []
+        unknown: list[DayRows] = []
         for file in listed:
             try:
                 venue, instrument = _identify(file, mapping)
             except SourceError as error:
-                unknown.append(TickFile(day, None, str(file.path), _refusal(str(error))))
+                unknown.append(DayRows(day, None, str(file.path), _refusal(str(error))))
             else:
                 if instrument in selection:
                     known[instrument].append((file, venue))
@@ -158,12 +158,12 @@ def _binance_venue(file: VendorFile, mapping: Mapping) -> str:
     )
 
 
-def _tick_file(day: date, instrument: Instrument, files: list[tuple[VendorFile, str]]) -> TickFile:
+def _tick_file(day: date, instrument: Instrument, files: list[tuple[VendorFile, str]]) -> DayRows:
     if len(files) == 1:
         file, venue = files[0]
-        return TickFile(day, instrument, str(file.path), partial(_read, file, venue))
+        return DayRows(day, instrument, str(file.path), partial(_read, file, venue))
     paths = [str(file.path) for file, _ in files]
-    return TickFile(
+    return DayRows(
         day,
         instrument,
         " and ".join(paths),

@@ -13,9 +13,9 @@ import pyarrow as pa
 from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Dataset
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
-from market_data_pipeline.sources.csv_ticks import Block, Field, Form, typed_blocks
+from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
+from market_data_pipeline.sources.formats.usable import Sieve, far_from, not_positive, own_batch, sides, unlike
 from market_data_pipeline.sources.symbols import file_symbol
-from market_data_pipeline.sources.usable import Sieve, far_from, not_positive, own_batch, sides, unlike
 
 _LEVEL = re.compile(r"(ask|bid)_(price|amount)_([0-9]+)")
 _EVENTS = ("trades", "liquidations")

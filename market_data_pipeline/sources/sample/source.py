@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, TIME
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.sources.contract import Rejects, TickFile
-from market_data_pipeline.sources.sample_listing import FIRST_DAY, LAST_DAY, Listed, listed_on, listing_table
-from market_data_pipeline.sources.sample_trades import Trades, day_trades
+from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.sources.sample.listing import FIRST_DAY, LAST_DAY, Listed, listed_on, listing_table
+from market_data_pipeline.sources.sample.trades import Trades, day_trades
 from market_data_pipeline.sources.venues import contract_of
 
 _BATCH_ROWS = 8_192
@@ -31,12 +31,12 @@ class SampleSource:
     name = "sample"
     data_types: tuple[str, ...] = ("trades",)
 
-    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[TickFile]:
+    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """The instruments that can be traded on a day, in the order of their ids."""
         if data_type in self.data_types:
             for listed in listed_on(day):
                 if listed.instrument in selection:
-                    yield TickFile(day, listed.instrument, self.name, partial(_read_trades, listed, day))
+                    yield DayRows(day, listed.instrument, self.name, partial(_read_trades, listed, day))
 
     def describe(self, data_type: str) -> str:
         """What the source holds, in one line."""

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from market_data_pipeline.model.datasets import DATASETS, Kind
-from market_data_pipeline.sources.binance_csv import Market
+from market_data_pipeline.sources.formats.binance_csv import Market
 
 TICK_TYPES = tuple(name for name, dataset in DATASETS.items() if dataset.kind is Kind.TICKS)
 

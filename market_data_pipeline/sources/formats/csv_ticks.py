@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources.unpack import line_blocks
+from market_data_pipeline.sources.formats.unpack import line_blocks
 
 _TRUE = ("True", "true", "TRUE", "1")
 _FALSE = ("False", "false", "FALSE", "0")

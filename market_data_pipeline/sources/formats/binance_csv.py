@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
-from market_data_pipeline.sources.csv_ticks import Block, Field, Form, typed_blocks
-from market_data_pipeline.sources.unpack import first_line
-from market_data_pipeline.sources.usable import Sieve, far_from, not_positive, own_batch, sides
+from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
+from market_data_pipeline.sources.formats.unpack import first_line
+from market_data_pipeline.sources.formats.usable import Sieve, far_from, not_positive, own_batch, sides
 
 
 class Market(StrEnum):

@@ -8,9 +8,9 @@ from types import MappingProxyType
 import numpy as np
 
 from market_data_pipeline.model.windows import DAY, microseconds, midnight
-from market_data_pipeline.sources.sample_listing import Listed, Terms
-from market_data_pipeline.sources.sample_market import HOUR_MS, hour_of, quotes, turbulence
-from market_data_pipeline.sources.sample_numbers import Booleans, Draws, Integers, Reals, spiky
+from market_data_pipeline.sources.sample.listing import Listed, Terms
+from market_data_pipeline.sources.sample.market import HOUR_MS, hour_of, quotes, turbulence
+from market_data_pipeline.sources.sample.numbers import Booleans, Draws, Integers, Reals, spiky
 
 NUMBERS_AN_HOUR = 1_000_000
 """Trade numbers set aside for each hour, many more than it can have: so they rise without being counted from 2019."""
