@@ -190,7 +190,7 @@ def _publish(
         def publish(target: Target, pin: Pinned | None) -> _Outcome | None:
             try:
                 chosen = {day: members.of(target, listing[day]) for day in target.days}
-                wanted = {day: members.digest(objects) for day, objects in chosen.items()}
+                wanted = {day: members.digest(target, objects) for day, objects in chosen.items()}
                 return _Outcome(_splice(store, dataset, target, pin, chosen, wanted, members), wanted)
             except (ObjectChanged, ObjectNotFound):
                 return None
@@ -209,8 +209,8 @@ def _still_true(
             yield outcome
             continue
         try:
-            now = {day: members.digest(members.of(target, listing[day])) for day in target.days}
-        except ObjectNotFound:
+            now = {day: members.digest(target, members.of(target, listing[day])) for day in target.days}
+        except (ObjectChanged, ObjectNotFound):
             now = {}
         yield outcome if now == outcome.digests else None
 
@@ -295,11 +295,14 @@ class _Members:
             for found in sorted(chosen, key=lambda found: str(found.instrument))
         ]
 
-    def digest(self, objects: Sequence[DayObject]) -> str | None:
-        """Tells whether the day files are the same as those of another time; None for none."""
-        if not objects:
+    def digest(self, target: Target, objects: Sequence[DayObject]) -> str | None:
+        """Tells whether a day's rows are the same as those of another time; None for none."""
+        if self._dataset.per_instrument:
+            text = "\n".join(f"{found.instrument} {found.info.crc32c:08x}" for found in objects)
+        else:  # the day file holds other groups as well, which do not matter here
+            text = "\n".join(repr(row) for table in self.tables(target, objects) for row in table.to_pylist())
+        if not text:
             return None
-        text = "\n".join(f"{found.instrument} {found.info.crc32c:08x}" for found in objects)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def tables(self, target: Target, objects: Sequence[DayObject]) -> Iterator[pa.Table]:

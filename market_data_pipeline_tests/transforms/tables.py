@@ -1,8 +1,9 @@
 """Small tables of trades and candles, and candles worked out the slow way, one trade at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -121,9 +122,15 @@ def close_to(rows: Sequence[dict[str, Any]]) -> list[Any]:
     ]
 
 
-def exactly(table: pa.Table) -> str:
-    """A table to the last bit."""
-    return str(table.to_pylist())
+def exactly(table: pa.Table) -> list[str]:
+    """The rows of a table to the last bit."""
+    return [str(row) for row in table.to_pylist()]
+
+
+def differences(found: Iterable[Any], told: Iterable[Any]) -> list[tuple[int, Any, Any]]:
+    """The first places where two long lists differ, so that a failure stays short."""
+    beside = enumerate(zip_longest(found, told))
+    return [(index, ours, theirs) for index, (ours, theirs) in beside if ours != theirs][:3]
 
 
 def check_schema(table: pa.Table) -> None:
@@ -148,5 +155,16 @@ _trade = st.builds(
     st.floats(1e-6, 1e6),
     st.floats(1e-6, 1e6),
 )
-days_of_trades = st.lists(_trade, min_size=1, max_size=40).map(lambda rows: sorted(rows, key=lambda row: row.at))
-"""A day's trades in stable order of time, with ties and with trades on the edges of minutes."""
+
+
+def _from(start: int, rows: list[Trade]) -> list[Trade]:
+    moved = [row._replace(at=start + row.at % (LENGTH - start)) for row in rows]
+    return sorted(moved, key=lambda row: row.at)
+
+
+days_of_trades = st.builds(
+    _from,
+    st.sampled_from([0, 7 * MINUTE, 17 * 60 * MINUTE]),
+    st.lists(_trade, min_size=1, max_size=40),
+)
+"""A day's trades in stable order of time, with ties, with trades on the edges of minutes, and with late first ones."""
