@@ -1,10 +1,15 @@
 """The documentation tells the truth: settings, commands, columns."""
 
+import ast
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import market_data_pipeline
-from market_data_pipeline.settings import VARIABLES
+from market_data_pipeline.settings import VARIABLES, Settings
+from market_data_pipeline_tests.defs.running import pipeline
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 MAKEFILE = (PROJECT / "Makefile").read_text()
@@ -35,3 +40,20 @@ def test_links_lead_somewhere() -> None:
     for page in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pipeline(Settings(lake=str(tmp_path / "data"))) as running:
+        outcome = running.run("2024-08-08", assets=["trades", "ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h"])
+        assert outcome.clean, outcome.problems
+        assert running.run("2024-08-08", assets=["available_instruments"]).clean
+    (snippet,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    results: dict[str, Any] = {}
+    # each expression statement of the snippet is a question to the lake
+    questions = [part for part in ast.parse(snippet).body if isinstance(part, ast.Expr)]
+    exec(snippet, results)
+    assert len(questions) == 4
+    for question in questions:
+        answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
+        assert len(answer) > 0, ast.unparse(question)

@@ -28,6 +28,9 @@ HOURLY = DATASETS["ohlcv_1h"]
 MAPS = DATASETS["available_instruments"]
 ALL = Selection()
 
+SOME = ("trades", "ohlcv_1m", "ohlcv_5m", "available_instruments")
+"""Enough datasets where the others would tell nothing new."""
+
 BTC_USD, BTC_USDT, ETH, PERP, FUTURE, OPTION = map(
     Instrument.parse,
     (
@@ -69,11 +72,12 @@ def trades(
     ).cast(TRADES.own_schema)
 
 
-def made_trades(day: date, instrument: Instrument, count: int = 30, seed: int = 0) -> pa.Table:
+def made_trades(day: date, instrument: Instrument, count: int = 16, seed: int = 0) -> pa.Table:
     """A day of trades: ties, a little disorder, and some that reach over midnight on either side."""
     chance = random.Random(f"{day} {instrument} {seed}")
     start = midnight(day)
-    seconds = sorted(chance.choice([-2, 86_402, *range(0, 86_400, 600)]) for _ in range(count))
+    inside = chance.choices(range(0, 86_400, 600), k=count - 4)
+    seconds = sorted([-2, -2, *inside, 86_399, 86_402])
     seconds[3], seconds[4] = seconds[4], seconds[3]
     return trades(
         [start + timedelta(seconds=at) for at in seconds],

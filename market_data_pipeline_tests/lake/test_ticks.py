@@ -81,6 +81,13 @@ def test_ties_follow_the_files_day_then_the_sources_order(local_store: ObjectSto
     assert read(local_store, Window.of(DAY, AFTER)) == [f"{day}-{n}" for day in (4, 5, 6) for n in range(9)]
 
 
+def test_ties_at_the_edges_of_row_groups_keep_their_order(local_store: ObjectStore) -> None:
+    # today's row group begins earlier, but of the ticks at 20 s yesterday's file comes first
+    filed = [(BEFORE, at(20), "a"), (BEFORE, at(21), "b"), (DAY, at(10), "c"), (DAY, at(20), "d")]
+    file(local_store, filed)
+    assert read(local_store, Window.of(DAY, AFTER)) == ["c", "a", "d", "b"]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_any_disorder_within_reach_is_a_stable_sort(local_store: ObjectStore, seed: int) -> None:
     chance = random.Random(seed)

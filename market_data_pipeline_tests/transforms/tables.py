@@ -70,8 +70,10 @@ def slow_candles(
         return []
     made = []
     close = previous_close
-    for start in range(0, LENGTH, timeframe.microseconds):
-        inside = [row for row in rows if start <= row.at < start + timeframe.microseconds]
+    buckets: dict[int, list[Trade]] = {start: [] for start in range(0, LENGTH, timeframe.microseconds)}
+    for row in rows:
+        buckets[row.at - row.at % timeframe.microseconds].append(row)
+    for start, inside in buckets.items():
         if not inside and (fill is Fill.OMIT or (fill is Fill.FLAT and close is None)):
             continue
         prices = [row.price for row in inside]

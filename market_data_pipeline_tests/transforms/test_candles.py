@@ -52,6 +52,7 @@ def at(table: pa.Table, offset: int) -> dict[str, Any]:
     return row
 
 
+@settings(max_examples=60)
 @given(rows=days_of_trades, timeframe=timeframes, contract=contracts, fill=fills, previous=previous_closes)
 def test_candles_are_those_worked_out_the_slow_way(
     rows: list[Trade], timeframe: Timeframe, contract: Contract, fill: Fill, previous: float | None
@@ -62,6 +63,7 @@ def test_candles_are_those_worked_out_the_slow_way(
     assert broken_candle_laws(found, DAY, timeframe) == []
 
 
+@settings(max_examples=60)
 @given(rows=days_of_trades, cuts=st.lists(st.integers(0, 40)), contract=contracts, fill=fills, timeframe=timeframes)
 def test_how_the_trades_are_cut_makes_no_difference(
     rows: list[Trade], cuts: list[int], contract: Contract, fill: Fill, timeframe: Timeframe
