@@ -70,6 +70,8 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         dictionary_pagesize_limit=_DICTIONARY_PAGE,
         write_statistics=True,
         write_page_index=True,
+        # a flipped bit on a disk is mostly a wrong number, not an error; with this a reader can tell
+        write_page_checksum=True,
     )
 
 

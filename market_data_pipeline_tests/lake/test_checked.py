@@ -110,9 +110,20 @@ def test_lost_volume_is_told(sound: Ground, timeframe: str, column: str) -> None
     assert list(volume_problems(store, TIMEFRAMES[timeframe], DAYS, Selection.of(BTC_USD))) == []
 
 
+def without_the_busiest(table: pa.Table) -> pa.Table:
+    where = int(np.argmax(table.column("volume").to_numpy()))
+    return pa.concat_tables([table.slice(0, where), table.slice(where + 1)])
+
+
 def test_a_lost_row_is_told(sound: Ground) -> None:
-    store = tamper(sound, "1m", lambda table: table.slice(1))
+    store = tamper(sound, "1m", without_the_busiest)
     assert len(list(volume_problems(store, TIMEFRAMES["1m"], DAYS, ALL))) == 1
+
+
+def test_a_neighbours_ticks_that_came_later_are_no_problem_of_the_candles(local_store: ObjectStore) -> None:
+    ingest(local_store, made_ticks([DAY], [PERP]))
+    write(local_store, TRADES, made_ticks([DAYS[0], DAYS[2]], [PERP]), days=DAYS[::2])
+    assert list(volume_problems(local_store, TIMEFRAMES["1m"], [DAY], ALL)) == []
 
 
 def test_ticks_that_came_later_are_told(sound: Ground) -> None:
