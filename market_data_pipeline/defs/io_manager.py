@@ -10,8 +10,9 @@ from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
 from market_data_pipeline.defs.partitions import days_of
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
+from market_data_pipeline.lake.day_files import DayFile, Failure
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.lake.writer import DayFile, Failure, WriteReport, write_days
+from market_data_pipeline.lake.writer import WriteReport, write_days
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import MarketDataError
 

@@ -7,8 +7,9 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pytest
 
+from market_data_pipeline.lake.day_files import DayFile
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.lake.writer import DayFile, write_days
+from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, DATASETS, TIMEFRAMES, Dataset, Kind
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument, Selection
