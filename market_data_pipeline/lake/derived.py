@@ -194,7 +194,8 @@ def _availability(
         for found in day_objects(store, dataset, day):
             if found.instrument and found.instrument in selection:
                 observed.setdefault(found.instrument.id, []).append(observe(store, dataset, found))
-                if dataset.kind is Kind.TICKS:
+                # ticks of the day may also lie in a neighbour's file: then only the candles show them
+                if dataset.kind in (Kind.TICKS, Kind.CANDLES):
                     ticked.add(found.instrument)
     listed = listings(day)
     parts = [] if listed is None else [_selected(listed, selection)]
