@@ -355,7 +355,7 @@ LISTING_COLUMNS = (
     Column("contract_multiplier", REAL, "what one contract stands for"),
     Column("inverse", pa.bool_(), "true where it is margined and paid in the base asset"),
     Column("available_from", TIME, "start of its listing, where known by the date's 00:00 UTC"),
-    Column("available_to", TIME, "expiry (its day's end where only the day is known) or announced delisting, else null"),
+    Column("available_to", TIME, "expiry (its day's end if only the day is known) or announced delisting; or null"),
     Column("known_from", TEXT, "listing: from the vendor's master; ticks: only the day's ticks prove it"),
 )
 OBSERVED_COLUMNS = (
