@@ -194,8 +194,7 @@ def _availability(
         for found in day_objects(store, dataset, day):
             if found.instrument and found.instrument in selection:
                 observed.setdefault(found.instrument.id, []).append(observe(store, dataset, found))
-                # ticks of the day may also lie in a neighbour's file: then only the candles show them
-                if dataset.kind in (Kind.TICKS, Kind.CANDLES):
+                if dataset.kind is Kind.TICKS:
                     ticked.add(found.instrument)
     listed = listings(day)
     parts = [] if listed is None else [_selected(listed, selection)]

@@ -12,7 +12,7 @@ from market_data_pipeline.lake.derived import Selected, availability_rows, coars
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.contracts import LINEAR
-from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, TIMEFRAMES, candles
+from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, TIMEFRAMES
 from market_data_pipeline.model.errors import DatasetError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
@@ -225,8 +225,7 @@ def test_a_map_under_a_filter_keeps_the_others_rows(ground: Ground) -> None:
     for patterns in ("binance:*", PERP.id, "deribit:*", "okex:*"):
         assert map_of(ground.store, selection=Selection.of(patterns)) == whole
     # one that is no longer there goes, the others' rows are those of the stored map
-    for dataset in (TRADES, *map(candles, TIMEFRAMES)):
-        write(ground.store, dataset, {}, days=[DAY], selection=Selection.of(PERP))
+    write(ground.store, TRADES, {}, days=[DAY], selection=Selection.of(PERP))
     assert [row["instrument_id"] for row in map_of(ground.store, selection=Selection.of(PERP))] == [
         BTC_USD.id,
         OPTION.id,
