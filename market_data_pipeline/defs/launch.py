@@ -12,7 +12,7 @@ from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# what an instrument's failure says is printed at the end; in between only warnings and errors go to the terminal
+# what an instrument's failure says is printed at the end; in between only errors go to the terminal
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
@@ -81,11 +81,9 @@ def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.Asset
 
 
 def _resolve(name: str, graph: object) -> set[dg.AssetKey]:
-    from dagster import AssetSelection, DagsterError
-
     try:
-        return set(AssetSelection.from_string(name).resolve(graph, allow_missing=True))  # type: ignore[arg-type]
-    except (DagsterError, ValueError):
+        return set(dg.AssetSelection.from_string(name).resolve(graph, allow_missing=True))  # type: ignore[arg-type]
+    except (dg.DagsterError, ValueError):
         return set()
 
 

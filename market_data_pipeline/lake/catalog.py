@@ -47,3 +47,12 @@ def day_objects(
         if found.get("dataset", dataset.name) == dataset.name and layout.day_of(found) == day:
             named = found.get("instrument_id")
             yield DayObject(day, Instrument.parse(named) if named else None, info)
+
+
+def stored_fields(store: ObjectStore, dataset: Dataset, layout: Layout) -> Iterator[dict[str, str]]:
+    """The placeholders' values of every object that lies in a layout of a dataset, by one listing."""
+    for info in store.list(layout.prefix(None, **dataset.path_fields())):
+        try:
+            yield layout.parse(info.key)
+        except LayoutError:
+            continue

@@ -12,6 +12,7 @@ from market_data_pipeline.lake.derived import TRADES, day_window, own_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles
+from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.transforms.laws import broken_candle_laws
@@ -26,7 +27,7 @@ def candle_problems(
     """Each law that stored candles break: low ≤ open, close ≤ high; times rising, on the grid and inside the day."""
     dataset = candles(timeframe.name)
     for found, name in _stored(store, dataset, days, selection):
-        for law in broken_candle_laws(own_rows(store, dataset, found), found.day, timeframe):
+        for law in broken_candle_laws(own_rows(store, dataset, found.info.key), found.day, timeframe):
             yield f"{name} on {found.day}: {law}"
 
 
@@ -40,7 +41,7 @@ def volume_problems(
     """
     dataset = candles(timeframe.name)
     for found, instrument in _stored(store, dataset, days, selection):
-        made = _sums(own_rows(store, dataset, found))
+        made = _sums(own_rows(store, dataset, found.info.key))
         sources = (
             _traded(store, instrument, found.day)
             if timeframe.source is None
@@ -81,10 +82,10 @@ def _traded(store: ObjectStore, instrument: Instrument, day: date) -> list[tuple
 
 
 def _finer(store: ObjectStore, dataset: Dataset, instrument: Instrument, day: date) -> tuple[float, int]:
-    for found in day_objects(store, dataset, day, venue=instrument.venue):
-        if found.instrument == instrument:
-            return _sums(own_rows(store, dataset, found))
-    return 0.0, 0
+    try:
+        return _sums(own_rows(store, dataset, dataset.path(dataset.layouts[0], day, instrument)))
+    except ObjectNotFound:
+        return 0.0, 0
 
 
 def _sums(rows: pa.Table) -> tuple[float, int]:

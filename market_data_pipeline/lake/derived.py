@@ -143,20 +143,17 @@ def coarser_candles(
 def _rolled_up(
     store: ObjectStore, timeframe: Timeframe, finer: Dataset, found: DayObject, fill: Fill, _: Rejects
 ) -> Iterator[pa.RecordBatch]:
-    table = own_rows(store, finer, found)
+    table = own_rows(store, finer, found.info.key)
     yield from roll_up(table, found.day, timeframe, fill=fill).to_batches()
 
 
-def own_rows(store: ObjectStore, dataset: Dataset, found: DayObject) -> pa.Table:
+def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
     """A day file's own columns.
 
     Raises:
+        ObjectNotFound: it is not there.
         LakeError: it cannot be read, or lacks a column.
     """
-    return _own_columns(store, dataset, found.info.key)
-
-
-def _own_columns(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
     names = dataset.own_schema.names
     with store.open(key) as pinned, explained(store.uri_of(key)):
         return pq.ParquetFile(pinned.file).read(columns=names).select(names).cast(dataset.own_schema)
@@ -214,7 +211,7 @@ def _selected(listing: pa.Table, selection: Selection, *, inside: bool = True) -
 
 def _with_others(made: pa.Table, store: ObjectStore, day: date, selection: Selection) -> pa.Table:
     try:
-        stored = _own_columns(store, AVAILABILITY, AVAILABILITY.path(AVAILABILITY.layouts[0], day))
+        stored = own_rows(store, AVAILABILITY, AVAILABILITY.path(AVAILABILITY.layouts[0], day))
     except ObjectNotFound:
         return made
     others = _selected(stored, selection, inside=False)

@@ -6,11 +6,11 @@ from datetime import date
 
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import DayObject, day_objects
-from market_data_pipeline.lake.months import Target, targets_of, targets_of_tables
+from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.months import targets_of
 from market_data_pipeline.lake.parquet import row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import ObjectNotFound
 
 
@@ -39,7 +39,7 @@ def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
         primary = list(day_objects(store, dataset, day))
         if not primary:
             continue
-        targets = _targets(store, dataset, day, primary)
+        targets = targets_of(store, dataset, [(day, found.instrument) for found in primary])
         for layout in dataset.layouts:
             if layout.daily:
                 keys = [dataset.path(layout, day, found.instrument) for found in primary]
@@ -48,13 +48,6 @@ def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
                 keys = [target.key for target in targets if target.layout == layout]
                 parts = [part for key in keys if (part := _of_day(store, key, day))]
             yield Share(dataset.name, layout.name, len(parts), sum(r for r, _ in parts), sum(b for _, b in parts))
-
-
-def _targets(store: ObjectStore, dataset: Dataset, day: date, primary: list[DayObject]) -> list[Target]:
-    if dataset.per_instrument:
-        return targets_of(dataset, [(day, found.instrument) for found in primary if found.instrument])
-    with store.open(primary[0].info.key) as pinned:
-        return targets_of_tables(store, dataset, {day: pq.ParquetFile(pinned.file).read()})
 
 
 def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:

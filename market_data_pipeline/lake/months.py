@@ -27,18 +27,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
 from market_data_pipeline.lake.parquet import explained, month_digests, splice_month
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, LayoutError, ObjectChanged, ObjectNotFound
+from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout, instrument_fields
 
 log = logging.getLogger(__name__)
 
 ROW_GROUP_ROWS = 1_000_000
+_Group = tuple[tuple[str, str], ...]
 _AT_ONCE = 256  # month files held open together; each batch costs one listing of its days
 _ATTEMPTS = 40
 _KEPT_BYTES = 128 << 20
@@ -50,7 +51,7 @@ class Target:
 
     layout: Layout
     key: str
-    fields: tuple[tuple[str, str], ...]
+    fields: _Group
     days: tuple[date, ...]
 
 
@@ -81,46 +82,57 @@ class _Outcome:
     digests: Mapping[date, str | None]
 
 
-def targets_of(dataset: Dataset, places: Iterable[tuple[date, Instrument]]) -> list[Target]:
-    """The month files that hold these instruments' days, in order of key."""
-    days: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[date]] = {}
+def targets_of(store: ObjectStore, dataset: Dataset, places: Iterable[tuple[date, Instrument | None]]) -> list[Target]:
+    """The month files that hold some day files' rows, or did so before, in order of key.
+
+    Args:
+        store: the lake.
+        dataset: whose month files.
+        places: the days, and whose they are: None where a day file holds all instruments.
+
+    Raises:
+        LakeError: a day file that holds all instruments cannot be read.
+    """
+    chosen = _by_instrument(dataset, places) if dataset.per_instrument else _by_rows(store, dataset, places)
+    days: dict[tuple[str, Layout, _Group], set[date]] = {}
+    for layout, group, day in chosen:
+        key = layout.format(day, **(dataset.path_fields() | dict(group)))
+        days.setdefault((key, layout, group), set()).add(day)
+    targets = (Target(layout, key, group, tuple(sorted(found))) for (key, layout, group), found in days.items())
+    return sorted(targets, key=lambda target: target.key)
+
+
+def _by_instrument(
+    dataset: Dataset, places: Iterable[tuple[date, Instrument | None]]
+) -> Iterator[tuple[Layout, _Group, date]]:
     for day, instrument in places:
-        values = instrument_fields(instrument)
-        for layout in dataset.month_layouts:
-            fields = tuple((name, values[name]) for name in layout.group_fields)
-            days.setdefault((layout.name, dataset.path(layout, day, instrument), fields), set()).add(day)
-    return [
-        Target(dataset.layout(name), key, fields, tuple(sorted(of_target)))
-        for (name, key, fields), of_target in sorted(days.items())
-    ]
+        if instrument is not None:
+            values = instrument_fields(instrument)
+            for layout in dataset.month_layouts:
+                yield layout, tuple((name, values[name]) for name in layout.group_fields), day
 
 
-def targets_of_tables(store: ObjectStore, dataset: Dataset, tables: Mapping[date, pa.Table]) -> list[Target]:
-    """The month files that hold rows of these days, or did so before, of a dataset whose day file holds all groups."""
-    days: dict[tuple[str, str, tuple[tuple[str, str], ...]], set[date]] = {}
+def _by_rows(
+    store: ObjectStore, dataset: Dataset, places: Iterable[tuple[date, Instrument | None]]
+) -> Iterator[tuple[Layout, _Group, date]]:
+    """The groups of the stored rows, and those whose month file is there: they may have had rows before."""
+    tables = {day: _stored_table(store, dataset, day) for day, _ in places}
     for layout in dataset.month_layouts:
-        stored = []
-        for info in store.list(layout.prefix(None, **dataset.path_fields())):
-            try:
-                stored.append(layout.parse(info.key))
-            except LayoutError:
-                continue
+        stored = list(stored_fields(store, dataset, layout))
         for day, table in tables.items():
-            groups = {
-                tuple(row[name] for name in layout.group_fields)
-                for row in table.select(list(layout.group_fields)).to_pylist()
-            }
-            for found in stored:
-                if layout.day_of(found) == day.replace(day=1):
-                    groups.add(tuple(found[name] for name in layout.group_fields))
-            for group in groups:
-                fields = tuple(zip(layout.group_fields, group, strict=True))
-                key = layout.format(day, **(dataset.path_fields() | dict(fields)))
-                days.setdefault((layout.name, key, fields), set()).add(day)
-    return [
-        Target(dataset.layout(name), key, fields, tuple(sorted(of_target)))
-        for (name, key, fields), of_target in sorted(days.items())
-    ]
+            of_month = [found for found in stored if layout.day_of(found) == day.replace(day=1)]
+            rows = table.select(list(layout.group_fields)).to_pylist()
+            for group in {tuple((name, row[name]) for name in layout.group_fields) for row in (*rows, *of_month)}:
+                yield layout, group, day
+
+
+def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
+    key = dataset.path(dataset.layouts[0], day)
+    try:
+        with store.open(key) as pinned, explained(store.uri_of(key)):
+            return pq.ParquetFile(pinned.file).read()
+    except ObjectNotFound:
+        return dataset.schema.empty_table()
 
 
 def publish_months(

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from market_data_pipeline.model.windows import Window, microseconds
+
 Microseconds = npt.NDArray[np.int64]
 
 
@@ -18,6 +20,18 @@ def times(table: pa.Table | pa.RecordBatch, column: str = "timestamp") -> Micros
     if isinstance(values, pa.ChunkedArray):
         values = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
     return np.asarray(values.view(pa.int64()))
+
+
+def within(table: pa.Table, window: Window) -> pa.Table:
+    """The rows whose `timestamp` lies in a window, in their order; not copied where they lie together."""
+    stamps = times(table)
+    inside = (stamps >= microseconds(window.start)) & (stamps < microseconds(window.end))
+    if inside.all():
+        return table
+    where = np.flatnonzero(inside)
+    if len(where) and len(where) == where[-1] - where[0] + 1:
+        return table.slice(int(where[0]), len(where))
+    return table.filter(pa.array(inside))
 
 
 def in_order(values: Microseconds) -> bool:

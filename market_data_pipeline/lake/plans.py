@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.ordering import times
+from market_data_pipeline.lake.catalog import day_objects, stored_fields
+from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.parquet import explained, row_group_days, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, day_values
-from market_data_pipeline.model.errors import LayoutError, ObjectNotFound
+from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import Layout, instrument_fields
-from market_data_pipeline.model.windows import DAY, Window, microseconds, midnight
+from market_data_pipeline.model.windows import DAY, Window, midnight
 
 _UNKNOWN_INSTRUMENTS = 50
 _UNKNOWN_GROUPS = 8
@@ -118,20 +118,12 @@ def pieces(store: ObjectStore, question: Question, layout: Layout) -> list[Piece
     elif exact is not None:
         groups = {_group(layout, instrument_fields(instrument)) for instrument in exact}
     else:
-        groups = set(_stored_groups(store, asked, layout))
+        groups = {_group(layout, found) for found in stored_fields(store, asked, layout)}
     return [
         Piece(layout.format(period, **(asked.path_fields() | dict(group))), None, period if layout.daily else None)
         for period in periods
         for group in sorted(groups)
     ]
-
-
-def _stored_groups(store: ObjectStore, asked: Dataset, layout: Layout) -> Iterator[tuple[tuple[str, str], ...]]:
-    for info in store.list(layout.prefix(None, **asked.path_fields())):
-        try:
-            yield _group(layout, layout.parse(info.key))
-        except LayoutError:
-            continue
 
 
 def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Sequence[str]) -> list[pa.Table]:
@@ -176,9 +168,7 @@ def _read_group(
         needed["instrument_id"] = None
     table = file.read_row_group(group, columns=list(needed)).select(list(needed))
     if cut:
-        stamps = times(table)
-        inside = (stamps >= microseconds(window.start)) & (stamps < microseconds(window.end))
-        table = table.filter(pa.array(inside))
+        table = within(table, window)
     if instrument is None:
         table = _of_wanted(table, question)
     return with_values(table, asked, {name: values[name] for name in columns if name in values})

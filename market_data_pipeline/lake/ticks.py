@@ -12,17 +12,16 @@ from datetime import date, datetime
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.ordering import sort_by_time, times
+from market_data_pipeline.lake.ordering import sort_by_time, within
 from market_data_pipeline.lake.parquet import explained, row_group_times, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline.model.windows import Window, microseconds
+from market_data_pipeline.model.windows import Window
 
 
 @dataclass(frozen=True)
@@ -107,23 +106,12 @@ class TickSeries:
         parts = []
         for run in sorted(cluster, key=lambda run: run.number):
             with explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], run.day, self._instrument))):
-                part = _within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
+                part = within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
             counts[run.day] += part.num_rows
             values = self._dataset.partition_values(run.day, self._instrument)
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))
         table = parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         return sort_by_time(table).select(list(columns))
-
-
-def _within(part: pa.Table, window: Window) -> pa.Table:
-    stamps = times(part)
-    inside = (stamps >= microseconds(window.start)) & (stamps < microseconds(window.end))
-    if inside.all():
-        return part
-    where = np.flatnonzero(inside)
-    if len(where) and len(where) == where[-1] - where[0] + 1:
-        return part.slice(int(where[0]), len(where))
-    return part.filter(pa.array(inside))
 
 
 def _clusters(runs: list[_Run]) -> list[list[_Run]]:

@@ -8,16 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure, Place, land, settle
-from market_data_pipeline.lake.months import MonthFile, Target, publish_months, targets_of, targets_of_tables
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.months import MonthFile, publish_months, targets_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows
 
@@ -132,11 +127,11 @@ def _months(
         _delete(store, dataset, gone)
         return []
     places = [(file.day, file.instrument) for file in files if file.span.rows]
-    targets = _targets(store, dataset, [*places, *gone])
+    targets = targets_of(store, dataset, [*places, *gone])
     months = publish_months(store, dataset, targets, leaving=frozenset(gone), threads=threads)
     if gone:
         _delete(store, dataset, gone)
-        after = publish_months(store, dataset, _targets(store, dataset, gone), threads=threads)
+        after = publish_months(store, dataset, targets_of(store, dataset, gone), threads=threads)
         looked = {month.key: month for month in after}
         months = [
             replace(looked[month.key], changed=True) if month.changed and month.key in looked else month
@@ -145,22 +140,7 @@ def _months(
     return months
 
 
-def _targets(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> list[Target]:
-    if dataset.per_instrument:
-        return targets_of(dataset, [(day, instrument) for day, instrument in places if instrument])
-    return targets_of_tables(store, dataset, {day: _stored_table(store, dataset, day) for day, _ in places})
-
-
 def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[Place]) -> None:
     for day, instrument in gone:
         for layout in reversed(dataset.day_layouts):
             store.delete(dataset.path(layout, day, instrument))
-
-
-def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
-    key = dataset.path(dataset.layouts[0], day)
-    try:
-        with store.open(key) as pinned, explained(store.uri_of(key)):
-            return pq.ParquetFile(pinned.file).read()
-    except ObjectNotFound:
-        return dataset.schema.empty_table()
