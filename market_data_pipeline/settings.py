@@ -42,7 +42,11 @@ VARIABLES = (
         "option=omit",
         "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
     ),
-    Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server; no credentials are used then"),
+    Variable(
+        "STORAGE_EMULATOR_HOST",
+        "",
+        "a GCS test server; no credentials are used then. Set it in the environment: it does not work from `.env` yet",
+    ),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
 
@@ -69,7 +73,7 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> "Settings":
-        """The settings of the environment and of `.env` in a folder (the working folder by default).
+        """The settings of the environment and of `.env` in a folder, by default the one that it is called in.
 
         Raises:
             SettingError: a value cannot be understood; the message names the setting and what is expected.
