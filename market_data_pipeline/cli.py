@@ -65,8 +65,9 @@ def main() -> None:
 def materialize(day: date, assets: str) -> None:
     """Materialize DAY (YYYY-MM-DD) and print what lies in the lake then."""
     settings = Settings.load()
-    _run(settings, day, day, _names(assets))
+    clean = _run(settings, day, day, _names(assets))
     _print_shares(settings, day)
+    _leave(clean)
 
 
 @main.command()
@@ -79,7 +80,7 @@ def backfill(first: date, last: date, assets: str) -> None:
 
     One run takes them all, or MARKET_DATA_DAYS_PER_RUN days each.
     """
-    _run(Settings.load(), first, last, _names(assets))
+    _leave(_run(Settings.load(), first, last, _names(assets)))
 
 
 @main.command()
@@ -88,10 +89,11 @@ def backfill(first: date, last: date, assets: str) -> None:
 def demo(day: date) -> None:
     """Materialize one day, show what was written, draw its candles, and say what to type next."""
     settings = Settings.load()
-    _run(settings, day, day, [])
+    clean = _run(settings, day, day, [])
     _print_shares(settings, day)
     _draw_candles(settings, day)
     click.echo(_NEXT.format(day=day.isoformat(), month=day.strftime("%Y-%m"), lake=settings.lake))
+    _leave(clean)
 
 
 @main.command()
@@ -118,8 +120,13 @@ def _home(settings: Settings) -> Path:
     return prepare_home(Path.cwd(), settings.lake, os.environ)
 
 
-def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> None:
-    """Runs days and says how each run ended; leaves with status 1 if anything failed."""
+def _leave(clean: bool) -> None:
+    if not clean:
+        sys.exit(1)
+
+
+def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> bool:
+    """Runs days and says how each run ended; true if nothing failed."""
     from rich.console import Console
 
     os.environ["DAGSTER_HOME"] = str(_home(settings))
@@ -139,12 +146,15 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> N
             with console.status(f"materializing {days}"):
                 outcome = launch(defs, instance, start, end, assets)
             clean &= outcome.clean
+            # what is long is a line of its own in a pipe, too
+            for note in outcome.notes:
+                console.print(f"! {note}", style="yellow", markup=False, soft_wrap=True)
             for problem in outcome.problems:
-                console.print(f"✗ {problem}", style="red", markup=False)
+                console.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
             state = "done" if outcome.clean else "done, with failures" if outcome.succeeded else "failed"
-            console.print(f"{days}: {state} (run {outcome.run_id})", style="green" if outcome.clean else "red")
-    if not clean:
-        sys.exit(1)
+            style = "green" if outcome.clean else "red"
+            console.print(f"{days}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
+    return clean
 
 
 def _print_shares(settings: Settings, day: date) -> None:
@@ -152,16 +162,18 @@ def _print_shares(settings: Settings, day: date) -> None:
     from rich.table import Table
 
     from market_data_pipeline.lake.inventory import day_shares
-    from market_data_pipeline.lake.stores import open_store
 
-    store = open_store(settings.lake, settings.buckets)
+    store = settings.open_store()
+    shares = list(day_shares(store, day))
+    if not shares:
+        return
     table = Table(title=f"{day} in {store.uri}", title_justify="left")
     for name in ("dataset", "layout"):
         table.add_column(name)
     for name in ("objects", "rows", "bytes"):
         table.add_column(name, justify="right")
     previous = None
-    for share in day_shares(store, day):
+    for share in shares:
         if previous not in (None, share.dataset):
             table.add_section()
         name = share.dataset if share.dataset != previous else ""
@@ -178,7 +190,7 @@ def _draw_candles(settings: Settings, day: date) -> None:
     from market_data_pipeline.lake.reader import MarketDataLake
     from market_data_pipeline.model.windows import DAY
 
-    lake = MarketDataLake(settings.lake, buckets=settings.buckets)
+    lake = MarketDataLake(store=settings.open_store())
     days = lake.candles(None, "1d", day, day + DAY, columns=["instrument_id", "trade_count"])
     if not days.num_rows:
         return

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT
 from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.instruments import InstrumentType, Selection
@@ -42,11 +44,7 @@ VARIABLES = (
         "option=omit",
         "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
     ),
-    Variable(
-        "STORAGE_EMULATOR_HOST",
-        "",
-        "a GCS test server; no credentials are used then. Set it in the environment: it does not work from `.env` yet",
-    ),
+    Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
 
@@ -70,6 +68,7 @@ class Settings:
     start: date = date(2019, 1, 1)
     days_per_run: int | None = None
     fills: Mapping[InstrumentType, Fill] = field(default_factory=lambda: FILLS)
+    emulator: str = ""
 
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> "Settings":
@@ -92,7 +91,12 @@ class Settings:
             start=_start(values["MARKET_DATA_START"]),
             days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
             fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
+            emulator=values["STORAGE_EMULATOR_HOST"],
         )
+
+    def open_store(self) -> ObjectStore:
+        """The lake's store; raises SettingError where its address cannot be used."""
+        return open_store(self.lake, self.buckets, emulator=self.emulator)
 
 
 def read_values(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, str]:

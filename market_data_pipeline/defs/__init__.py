@@ -11,11 +11,6 @@ ACCEPTED_WARNINGS: tuple[tuple[type[Warning], str, str], ...] = (
         "a backfill in one run is what lets a month file be written once; without it 31 days are 31 runs",
     ),
     (
-        dg.BetaWarning,
-        "Parameter `allow_nonexistent_upstream_partitions`",
-        "candles read the days beside theirs, of which the first and the last partition have only one",
-    ),
-    (
         dg.PreviewWarning,
         "Specifying a partitions_def on an AssetCheckSpec",
         "without it a check on a partitioned asset is asked about all partitions at once",

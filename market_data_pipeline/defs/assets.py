@@ -1,20 +1,24 @@
 """The assets: ticks from the source, candles from ticks, the availability map last. Each gives out a stream of rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from market_data_pipeline.defs.checks import day_results
 from market_data_pipeline.defs.metadata import column_schema
-from market_data_pipeline.defs.partitions import NEIGHBOURS, backfill_policy, daily_partitions, days_of
+from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
-from market_data_pipeline.lake.derived import Selected, availability_rows, coarser_candles, first_candles
+from market_data_pipeline.defs.upstream import days_with_input, without_input
+from market_data_pipeline.lake.checked import Finding
+from market_data_pipeline.lake.derived import TRADES, Selected, availability_rows, coarser_candles, first_candles
+from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe, candles
 from market_data_pipeline.model.errors import NoData
-from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.contract import Source
@@ -64,7 +68,7 @@ def _results(
     yield dg.Output(stream)
     failures = stream.report.failures if stream.report else ()
     problems = {
-        day: [f"{failure.label} on {day}: {failure.message}" for failure in failures if failure.day == day]
+        day: [Finding(f"{failure.label} on {day}: {failure.message}") for failure in failures if failure.day == day]
         for day in days_of(context.partition_keys)
     }
     yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
@@ -84,23 +88,47 @@ def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
 
 
 def _source_rows(source: Source, data_type: str, days: list[date], selection: Selection) -> Iterator[DayRows]:
-    """What a source has for some days; a day without anything comes as rows that cannot be read."""
+    """What a source has for some days; what it should have and has not comes as rows that cannot be read.
+
+    That is a day without anything, and an instrument that the selection names by its id.
+    """
     for day in days:
-        empty = True
+        found: set[Instrument | None] = set()
         for file in source.files(data_type, day, selection):
-            empty = False
+            found.add(file.instrument)
             yield file
-        if empty:
-            yield _nothing(source, data_type, day, selection)
+        for instrument in selection.named:
+            if instrument not in found and not (instrument.expiry and instrument.expiry < day):
+                found.add(instrument)
+                yield _nothing(source, data_type, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
+        if not found:
+            asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
+            yield _nothing(source, data_type, day, asked, None)
 
 
-def _nothing(source: Source, data_type: str, day: date, selection: Selection) -> DayRows:
-    asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
-
+def _nothing(source: Source, data_type: str, day: date, asked: str, instrument: Instrument | None) -> DayRows:
     def read(_: Rejects) -> Iterator[Any]:
-        raise NoData(f"source {source.name} has no {data_type} on {day}{asked}: {source.describe(data_type)}")
+        raise NoData(f"source {source.name} has no {data_type}{asked} on {day}: {source.describe(data_type)}")
 
-    return DayRows(day, None, source.name, read)
+    return DayRows(day, instrument, source.name, read)
+
+
+def _derived_rows(
+    context: dg.AssetExecutionContext,
+    store: ObjectStore,
+    dataset: Dataset,
+    inputs: Sequence[Dataset],
+    selection: Selection,
+    make: Callable[[date], Iterator[DayRows]],
+) -> Iterator[DayRows]:
+    """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read."""
+    days = days_of(context.partition_keys)
+    ready = days_with_input(context.instance, store, inputs, days, selection)
+    for day in days:
+        if day in ready:
+            yield from make(day)
+        else:
+            yield without_input(dataset, inputs, day, selection)
 
 
 def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefinition:
@@ -108,44 +136,52 @@ def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefiniti
     if timeframe.source is None:
         return _first_candle_asset(settings, dataset)
 
-    @_asset(settings, dataset, ins={"finer": dg.AssetIn(candles(timeframe.source).name)})
-    def coarser(context: dg.AssetExecutionContext, finer: Any) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
-        days = days_of(context.partition_keys)
+    finer = candles(timeframe.source)
+
+    @_asset(settings, dataset, ins={"lake": dg.AssetIn(finer.name)})
+    def coarser(context: dg.AssetExecutionContext, lake: Any) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         selection, fills = settings.selection, settings.fills
-        yield from _results(
-            context, RowStream(selection, lambda: coarser_candles(finer, timeframe, days, selection, fills))
-        )
+
+        def make(day: date) -> Iterator[DayRows]:
+            return coarser_candles(lake, timeframe, [day], selection, fills)
+
+        rows = partial(_derived_rows, context, lake, dataset, [finer], selection, make)
+        yield from _results(context, RowStream(selection, rows))
 
     return coarser
 
 
 def _first_candle_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
-    @_asset(settings, dataset, ins={"trades": dg.AssetIn("trades", partition_mapping=NEIGHBOURS)})
+    # A day's candles also read the files of the days beside it, as far as they are there. That is no partition mapping:
+    # with one, a backfill would also run the day before and the day after the range that was asked for.
+    @_asset(settings, dataset, ins={"lake": dg.AssetIn(TRADES.name)})
     def from_trades(
-        context: dg.AssetExecutionContext, trades: Any, source: dg.ResourceParam[Source]
+        context: dg.AssetExecutionContext, lake: Any, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
-        days = days_of(context.partition_keys)
         selection, fills = settings.selection, settings.fills
         selected: dict[date, Selected] = {}
+
+        def make(day: date) -> Iterator[DayRows]:
+            return first_candles(lake, [day], selection, source.contract, fills, selected)
+
+        rows = partial(_derived_rows, context, lake, dataset, [TRADES], selection, make)
         yield from _results(
-            context,
-            RowStream(
-                selection,
-                lambda: first_candles(trades, days, selection, source.contract, fills, selected),
-                lambda day: _selected_notes(selected.get(day, Selected())),
-            ),
+            context, RowStream(selection, rows, lambda day: _selected_notes(selected.get(day, Selected())))
         )
 
     return from_trades
 
 
 def _selected_notes(selected: Selected) -> dict[str, object]:
-    return {
+    notes: dict[str, object] = {
         "trades_from_day_before": selected.before,
         "trades_from_own_day": selected.own,
         "trades_from_day_after": selected.after,
         "final": selected.final,
     }
+    if selected.waiting:
+        notes["waiting_for_the_day_after"] = dg.MetadataValue.json(list(selected.waiting))
+    return notes
 
 
 def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -155,13 +191,15 @@ def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
     def available(
         context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
-        days, store, selection = days_of(context.partition_keys), lake.open(), settings.selection
+        store, selection = lake.open(), settings.selection
+
+        def make(day: date) -> Iterator[DayRows]:
+            return availability_rows(store, [day], selection, source.listings, source.contract)
+
+        inputs = [DATASETS[name] for name in _TICKS]
         yield from _results(
             context,
-            RowStream(
-                selection,
-                lambda: availability_rows(store, days, selection, source.listings, source.contract),
-            ),
+            RowStream(selection, partial(_derived_rows, context, store, dataset, inputs, selection, make)),
         )
 
     return available

@@ -8,13 +8,13 @@ import dagster as dg
 
 from market_data_pipeline.defs.partitions import daily_partitions, days_of
 from market_data_pipeline.defs.resources import LakeResource
-from market_data_pipeline.lake.checked import candle_problems, volume_problems
+from market_data_pipeline.lake.checked import Finding, candle_problems, volume_problems
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import TIMEFRAMES, Timeframe, candles
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 
-Problems = Callable[[ObjectStore, Timeframe, Sequence[date], Selection], Iterator[str]]
+Problems = Callable[[ObjectStore, Timeframe, Sequence[date], Selection], Iterator[Finding]]
 _SHOWN = 20
 
 
@@ -52,9 +52,11 @@ def _check(
 
 
 def day_results(
-    log_event: Callable[[Any], None], asset: str, name: str, problems: Mapping[date, Sequence[str]]
+    log_event: Callable[[Any], None], asset: str, name: str, problems: Mapping[date, Sequence[Finding]]
 ) -> dg.AssetCheckResult:
     """The result of a check for the days of a run; it passes where no day has a problem.
+
+    What is only outdated is a warning.
 
     One day's result belongs to its partition. For a range Dagster takes one result, of no partition, and would show the
     days as skipped: so each is told by an event of its own first.
@@ -72,7 +74,7 @@ def day_results(
                     asset_key=dg.AssetKey(asset),
                     check_name=name,
                     passed=not of_day,
-                    severity=dg.AssetCheckSeverity.ERROR,
+                    severity=_severity(of_day),
                     description=_text(of_day),
                     metadata={"problems": dg.MetadataValue.int(len(of_day))},
                     partition=day.isoformat(),
@@ -83,12 +85,19 @@ def day_results(
         asset_key=asset,
         check_name=name,
         passed=not found,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=_severity(found),
         description=_text(found),
         metadata={"days": len(problems), "problems": len(found)},
     )
 
 
-def _text(problems: Sequence[str]) -> str | None:
-    more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-    return "\n".join([*problems[:_SHOWN], *more]) or None
+def _severity(found: Sequence[Finding]) -> dg.AssetCheckSeverity:
+    outdated = found and all(each.outdated for each in found)
+    return dg.AssetCheckSeverity.WARN if outdated else dg.AssetCheckSeverity.ERROR
+
+
+def _text(found: Sequence[Finding]) -> str | None:
+    """The findings as lines, what is wrong before what is only outdated."""
+    lines = [each.text for each in sorted(found, key=lambda each: each.outdated)]
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n".join([*lines[:_SHOWN], *more]) or None

@@ -4,6 +4,9 @@ Dagster calls `handle_output` with the value that an asset gave out: for one par
 are read there, one instrument's day after the other, so that a day never has to fit into memory.
 """
 
+from collections.abc import Sequence
+from datetime import date
+
 import dagster as dg
 
 from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
@@ -29,6 +32,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: RowStream) -> None:
         """Writes the stream; instruments that cannot be read are reported, and the others land.
 
+        Days of which nothing could be read are not recorded as materialized, so that a backfill shows them as missing.
+
         Raises:
             dagster.Failure: nothing at all could be read, or the lake cannot be written.
         """
@@ -45,7 +50,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
             raise dg.Failure(str(error), allow_retries=False) from error
         obj.report = report
         _require_something(report)
-        for day in days:
+        _record_only(context, report.landed)
+        for day in report.landed:
             context.step_context.add_asset_metadata(
                 partition_metadata(report, store, day) | obj.notes(day),
                 asset_key=context.asset_key,
@@ -69,12 +75,19 @@ class LakeIOManager(dg.ConfigurableIOManager):
         return self.lake.open()
 
 
+def _record_only(context: dg.OutputContext, days: Sequence[date]) -> None:
+    """Lets Dagster record these partitions of a range alone; it has no public way to leave some of them out."""
+    if len(days) < len(context.asset_partition_keys):
+        subset = context.asset_partitions_def.subset_with_partition_keys([day.isoformat() for day in days])
+        context._asset_partitions_subset = subset
+
+
 def _require_something(report: WriteReport) -> None:
-    if report.files or report.removed:
+    if report.landed:
         return
     days = f"{report.days[0]}" if len(report.days) == 1 else f"{report.days[0]} to {report.days[-1]}"
     reasons = list(dict.fromkeys(failure.message for failure in report.failures))
-    shown = "\n".join(reasons[:20]) or "the lake holds nothing that it could be made from"
+    shown = "\n".join(reasons[:20])
     more = f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else ""
     raise dg.Failure(
         f"{report.dataset.name} on {days}: nothing could be read, so nothing was changed.\n{shown}{more}",

@@ -1,6 +1,6 @@
 """Runs of the pipeline from a program: days and assets into the instance, in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,8 +12,8 @@ from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-# what an instrument's failure says is printed at the end; in between only errors go to the terminal
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+# What went wrong is told at the end, in words; Dagster's own log of it (with stack traces) is kept in the instance.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Outcome:
         last: its last day.
         succeeded: whether every step succeeded.
         problems: failed steps and failed checks, in words.
+        notes: what else one should know: rows that were set aside, instruments that went, what is out of date.
     """
 
     run_id: str
@@ -33,6 +34,7 @@ class Outcome:
     last: date
     succeeded: bool
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -116,24 +118,42 @@ def launch(
         run_config=_QUIET,
         **span,
     )
-    return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)))
+    return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)), tuple(_notes(result)))
 
 
 def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
     problems = []
-    # on a range a summary without a partition follows the days' own results
-    several = len({check.partition for check in result.get_asset_check_evaluations()}) > 1
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
         reason = event.step_failure_data.user_failure_data
-        text = reason.description if reason and reason.description else (error.message if error else "failed")
-        cause = error.cause if error else None
-        if not (reason and reason.description) and cause is not None:
-            text = cause.message
-        problems.append(f"{event.step_key}: {(text or '').strip()}")
-    problems.extend(
-        f"{check.asset_key.to_user_string()}, {check.check_name}: {check.description or 'failed'}"
-        for check in result.get_asset_check_evaluations()
-        if not check.passed and not (several and check.partition)
-    )
-    return problems
+        if reason and reason.description:
+            text = reason.description
+        else:
+            unforeseen = (error.cause or error) if error else None
+            said = unforeseen.message.strip() if unforeseen else "failed"
+            text = f"{said}; the run's log in the UI has the stack trace"
+        problems.append(f"{event.step_key}: {text.strip()}")
+    return [*problems, *_failed_checks(result, dg.AssetCheckSeverity.ERROR)]
+
+
+def _notes(result: dg.ExecuteInProcessResult) -> list[str]:
+    notes: list[str] = []
+    for event in result.filter_events(lambda event: event.is_step_materialization):
+        made = event.step_materialization_data.materialization
+        place = f"{made.asset_key.to_user_string()} on {made.partition}"
+        because = made.metadata.get("rows_set_aside_because")
+        if because is not None and isinstance(because.value, dict):
+            notes.extend(f"{place}: {count} rows set aside: {reason}" for reason, count in because.value.items())
+        gone = made.metadata.get("removed_instruments")
+        if gone is not None and isinstance(gone.value, list):
+            notes.append(f"{place}: gone, because its input has no rows any more: {', '.join(map(str, gone.value))}")
+    return [*notes, *_failed_checks(result, dg.AssetCheckSeverity.WARN)]
+
+
+def _failed_checks(result: dg.ExecuteInProcessResult, severity: dg.AssetCheckSeverity) -> Iterator[str]:
+    checks = result.get_asset_check_evaluations()
+    # on a range a summary without a partition follows the days' own results
+    several = len({check.partition for check in checks}) > 1
+    for check in checks:
+        if not check.passed and check.severity is severity and not (several and check.partition):
+            yield f"{check.asset_key.to_user_string()}, {check.check_name}: {check.description or 'failed'}"

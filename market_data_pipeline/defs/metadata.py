@@ -5,6 +5,7 @@ from datetime import date
 
 import dagster as dg
 
+from market_data_pipeline.defs.upstream import ROWS
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
 from market_data_pipeline.model.datasets import TEXT, Dataset
@@ -42,7 +43,7 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
         "dagster/partition_row_count": rows,
         "dagster/uri": layout_uri(store, dataset, dataset.layouts[0], day),
         "dagster/column_schema": column_schema(dataset),
-        "rows": rows,
+        ROWS: rows,
         "bytes": sum(file.size for file in files),
         "files_written": sum(file.changed for file in files),
         **{f"uri_{layout.name}": layout_uri(store, dataset, layout, day) for layout in dataset.layouts},

@@ -21,10 +21,6 @@ def backfill_policy(settings: Settings) -> dg.BackfillPolicy:
     return dg.BackfillPolicy.multi_run(settings.days_per_run)
 
 
-NEIGHBOURS = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=1, allow_nonexistent_upstream_partitions=True)
-"""Vendors cut days by their own clock: a day's candles also read the files of the day before and after."""
-
-
 def days_of(keys: Sequence[str]) -> list[date]:
     """The days of partition keys, in order."""
     return sorted(as_day(key) for key in keys)

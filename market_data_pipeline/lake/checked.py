@@ -1,6 +1,7 @@
 """What holds of the candles that lie in the lake: their laws, and that no volume was lost on the way."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
 
@@ -21,23 +22,36 @@ _RELATIVE = 1e-9
 """Sums of floats over other orders and groups differ by rounding alone."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something that a check found.
+
+    Attributes:
+        text: what, where and what to do.
+        outdated: nothing was made wrong, but what it was made from has grown since.
+    """
+
+    text: str
+    outdated: bool = False
+
+
 def candle_problems(
     store: ObjectStore, timeframe: Timeframe, days: Sequence[date], selection: Selection
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     """Each law that stored candles break: low ≤ open, close ≤ high; times rising, on the grid and inside the day."""
     dataset = candles(timeframe.name)
     for found, name in _stored(store, dataset, days, selection):
         for law in broken_candle_laws(own_rows(store, dataset, found.info.key), found.day, timeframe):
-            yield f"{name} on {found.day}: {law}"
+            yield Finding(f"{name} on {found.day}: {law}")
 
 
 def volume_problems(
     store: ObjectStore, timeframe: Timeframe, days: Sequence[date], selection: Selection
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     """Each instrument's day whose candles do not add up to what they were made from: trades, or finer candles.
 
-    Trades of a neighbouring day's file that came into the lake after the candles were made are no problem of theirs:
-    the candles must add up with or without what such a file holds of the day.
+    Candles that add up but for the trades of a neighbouring day's file are outdated: the file may have come into the
+    lake after they were made.
     """
     dataset = candles(timeframe.name)
     for found, instrument in _stored(store, dataset, days, selection):
@@ -47,10 +61,11 @@ def volume_problems(
             if timeframe.source is None
             else [_finer(store, candles(timeframe.source), instrument, found.day)]
         )
-        if not any(_equal(made, source) for source in sources):
-            yield (
+        if not _equal(made, sources[-1]):
+            yield Finding(
                 f"{instrument} on {found.day}: {dataset.name} has volume {made[0]!r} in {made[1]} trades, what it was "
-                f"made from has {sources[-1][0]!r} in {sources[-1][1]}; materialize {dataset.name} again"
+                f"made from has {sources[-1][0]!r} in {sources[-1][1]}; materialize {dataset.name} again",
+                outdated=any(_equal(made, source) for source in sources[:-1]),
             )
 
 

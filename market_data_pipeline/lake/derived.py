@@ -44,14 +44,19 @@ class Selected:
         before: from the file of the day before.
         own: from the day's own file.
         after: from the file of the day after.
-        final: the day after is in, so nothing can be missing.
+        waiting: venues whose ticks of the day after are not in, so that some of this day's may still be missing.
     """
 
     before: int = 0
     own: int = 0
     after: int = 0
-    final: bool = False
+    waiting: tuple[str, ...] = ()
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    @property
+    def final(self) -> bool:
+        """Whether the day after is in for every venue, so that nothing can be missing."""
+        return not self.waiting
 
     def add(self, day: date, counts: Counter[date]) -> None:
         """Adds one instrument's counts by the file's day; several threads may do so."""
@@ -81,6 +86,9 @@ def first_candles(
 ) -> Iterator[DayRows]:
     """1m candles of some days, from the lake's trades by exchange time.
 
+    An instrument has candles for a day if any of its trades fall into it and its venue's trades of that day are in the
+    lake. What a neighbouring day's file holds of a day that is not in would pass a few seconds off as the whole of it.
+
     Args:
         store: the lake.
         days: the days.
@@ -98,9 +106,10 @@ def first_candles(
         return stored[day]
 
     for day in days:
-        told[day] = Selected(final=bool(on(day + DAY)))
+        venues = {instrument.venue for instrument in on(day)}
+        told[day] = Selected(waiting=tuple(sorted(venues - {instrument.venue for instrument in on(day + DAY)})))
         for instrument in sorted(on(day - DAY) | on(day) | on(day + DAY)):
-            if instrument in selection:
+            if instrument.venue in venues and instrument in selection:
                 read = partial(_first_candles, store, day, instrument, contract_of, fills[instrument.type], told[day])
                 yield DayRows(day, instrument, f"trades of {instrument}", read)
 

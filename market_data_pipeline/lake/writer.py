@@ -39,6 +39,13 @@ class WriteReport:
     months: tuple[MonthFile, ...]
     bytes_written: int
 
+    @property
+    def landed(self) -> tuple[date, ...]:
+        """The days of which anything could be read, if only that they have no rows; the others were left alone."""
+        read = {file.day for file in self.files} | {day for day, _ in self.removed}
+        failed = {failure.day for failure in self.failures}
+        return tuple(day for day in self.days if day in read or day not in failed)
+
 
 def write_days(
     store: ObjectStore,

@@ -259,7 +259,12 @@ class Selection:
         """The instruments, where the selection names each of them; None where it holds a glob or means all."""
         if self.everything or any(_is_glob(p) for p in self.patterns):
             return None
-        return tuple(sorted(Instrument.parse(p) for p in self.patterns))
+        return tuple(sorted(self.named))
+
+    @property
+    def named(self) -> tuple[Instrument, ...]:
+        """The instruments that the selection names by their ids, beside any globs."""
+        return tuple(Instrument.parse(p) for p in self.patterns if not _is_glob(p))
 
     def __contains__(self, instrument: Instrument) -> bool:
         if self.everything:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.asset_backfill import AssetBackfillData
 
 import market_data_pipeline
 from market_data_pipeline.defs import ACCEPTED_WARNINGS
@@ -39,10 +40,21 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
         assert spec.metadata["dagster/column_schema"].columns
 
 
-def test_candles_read_the_days_beside_theirs(defs: dg.Definitions) -> None:
-    graph = defs.resolve_asset_graph()
-    mapping = graph.get_partition_mapping(dg.AssetKey("ohlcv_1m"), dg.AssetKey("trades"))
-    assert (mapping.start_offset, mapping.end_offset) == (-1, 1)
+def test_a_backfill_that_the_ui_starts_takes_the_days_that_were_asked_for_and_no_others(
+    defs: dg.Definitions,
+) -> None:
+    days = {"2024-08-07", "2024-08-08", "2024-08-09"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        backfill = AssetBackfillData.from_asset_partitions(
+            asset_graph=defs.resolve_asset_graph(),
+            partition_names=sorted(days),
+            asset_selection=[dg.AssetKey(name) for name in ASSETS],
+            dynamic_partitions_store=instance,
+            backfill_start_timestamp=datetime(2024, 9, 1, tzinfo=UTC).timestamp(),
+            all_partitions=False,
+        )
+    for name in ASSETS:
+        assert set(backfill.target_subset.get_partitions_subset(dg.AssetKey(name)).get_partition_keys()) == days
 
 
 def test_the_schedule_takes_the_day_before_at_seven(defs: dg.Definitions) -> None:

@@ -45,6 +45,20 @@ def test_a_run_on_gcs_leaves_the_same_objects_as_on_a_local_disk(endpoint: str, 
     assert objects(gcs.store) == objects(open_store(tmp_path / "lake"))
 
 
+def test_a_test_server_that_only_the_file_of_settings_names_is_used(
+    endpoint: str, gcs: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    # credentials at hand would otherwise lead to the real buckets
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nothing.json"))
+    (tmp_path / ".env").write_text(f"MARKET_DATA_LAKE={gcs.store.uri}\nSTORAGE_EMULATOR_HOST={endpoint}\n")
+    settings = Settings.load({}, tmp_path)
+    with pipeline(settings, SOURCE) as running:
+        outcome = running.run("2024-08-08")
+    assert outcome.clean, outcome.problems
+    assert objects(settings.open_store()) == objects(gcs.store) != {}
+
+
 def test_with_buckets_of_their_own(endpoint: str, gcs_server: GcsServer) -> None:
     names = {root: f"{root[:20]}-{uuid4().hex[:8]}" for root in ROOTS}
     for name in names.values():

@@ -30,7 +30,9 @@ def write_days(folder: Path, days: Iterable[date], trades: int = 60) -> None:
     for day in days:
         for number, (venue, symbol) in enumerate(SYMBOLS):
             draw = np.random.default_rng([day.toordinal(), number])
-            stamps = np.sort(draw.integers(-1_500, 86_401_500, trades)) * 1000 + microseconds(midnight(day))
+            millis = np.sort(draw.integers(0, 86_400_000, trades))
+            millis[0], millis[-1] = -1_000 - number, 86_401_000 + number
+            stamps = millis * 1000 + microseconds(midnight(day))
             prices = np.round(100 * (number + 1) + draw.normal(0, 1, trades).cumsum(), 1)
             lines = [
                 f"{venue},{symbol},{stamp},{stamp + 2000},{at},{'buy' if at % 3 else 'sell'},{price},{at % 7 + 10}\n"

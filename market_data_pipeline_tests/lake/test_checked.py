@@ -89,7 +89,7 @@ def test_a_broken_law_is_told_with_instrument_and_day(
     sound: Ground, column: str, change: Callable[[np.ndarray], np.ndarray], law: str
 ) -> None:
     store = tamper(sound, "1h", lambda table: changed(table, column, change))
-    problems = list(candle_problems(store, TIMEFRAMES["1h"], DAYS, ALL))
+    problems = [each.text for each in candle_problems(store, TIMEFRAMES["1h"], DAYS, ALL)]
     assert any(problem.startswith(f"{PERP} on {DAY}: {law}: broken by ") for problem in problems), problems
     assert all(problem.startswith(f"{PERP} on {DAY}: ") for problem in problems)
     assert list(candle_problems(store, TIMEFRAMES["1h"], DAYS, Selection.of(BTC_USD))) == []
@@ -102,8 +102,9 @@ def test_a_broken_law_is_told_with_instrument_and_day(
 def test_lost_volume_is_told(sound: Ground, timeframe: str, column: str) -> None:
     store = tamper(sound, timeframe, lambda table: changed(table, column, bumped(0, 1)))
     (problem,) = volume_problems(store, TIMEFRAMES[timeframe], DAYS, ALL)
-    assert problem.startswith(f"{PERP} on {DAY}: ohlcv_{timeframe} has volume ")
-    assert problem.endswith(f"; materialize ohlcv_{timeframe} again")
+    assert problem.text.startswith(f"{PERP} on {DAY}: ohlcv_{timeframe} has volume ")
+    assert problem.text.endswith(f"; materialize ohlcv_{timeframe} again")
+    assert not problem.outdated
     coarser = [frame for frame in FRAMES if frame.source == timeframe]
     for frame in coarser:  # what was made from it no longer adds up either
         assert len(list(volume_problems(store, frame, DAYS, ALL))) == 1
@@ -120,17 +121,20 @@ def test_a_lost_row_is_told(sound: Ground) -> None:
     assert len(list(volume_problems(store, TIMEFRAMES["1m"], DAYS, ALL))) == 1
 
 
-def test_a_neighbours_ticks_that_came_later_are_no_problem_of_the_candles(local_store: ObjectStore) -> None:
+def test_candles_that_lack_a_neighbours_ticks_are_outdated(local_store: ObjectStore) -> None:
     ingest(local_store, made_ticks([DAY], [PERP]))
-    write(local_store, TRADES, made_ticks([DAYS[0], DAYS[2]], [PERP]), days=DAYS[::2])
     assert list(volume_problems(local_store, TIMEFRAMES["1m"], [DAY], ALL)) == []
+    write(local_store, TRADES, made_ticks([DAYS[0], DAYS[2]], [PERP]), days=DAYS[::2])
+    (problem,) = volume_problems(local_store, TIMEFRAMES["1m"], [DAY], ALL)
+    assert problem.outdated
+    assert problem.text.startswith(f"{PERP} on {DAY}: ")
 
 
 def test_ticks_that_came_later_are_told(sound: Ground) -> None:
     write(sound.store, TRADES, {(DAY, PERP): made_trades(DAY, PERP, 40, seed=1)}, selection=Selection.of(PERP))
-    assert [problem.split(":")[0:3] for problem in volume_problems(sound.store, TIMEFRAMES["1m"], [DAY], ALL)] == [
-        [*PERP.id.split(":")[:2], f"{PERP.symbol} on {DAY}"]
-    ]
+    (problem,) = volume_problems(sound.store, TIMEFRAMES["1m"], [DAY], ALL)
+    assert problem.text.startswith(f"{PERP} on {DAY}: ")
+    assert not problem.outdated
 
 
 def test_candles_of_trades_that_are_gone_are_told(sound: Ground) -> None:
@@ -138,7 +142,7 @@ def test_candles_of_trades_that_are_gone_are_told(sound: Ground) -> None:
         for layout in TRADES.layouts:
             sound.store.delete(TRADES.path(layout, day, PERP))
     (problem,) = volume_problems(sound.store, TIMEFRAMES["1m"], [DAY], ALL)
-    assert "what it was made from has 0.0 in 0" in problem
+    assert "what it was made from has 0.0 in 0" in problem.text
 
 
 def test_the_shares_of_a_day_are_the_same_in_every_layout(ground: Ground) -> None:

@@ -76,7 +76,8 @@ def test_candles_take_the_ticks_of_the_files_beside_the_day(ground: Ground) -> N
 
 
 @pytest.mark.parametrize("there", ["before", "own", "after"])
-def test_one_file_alone_is_enough_for_candles(local_store: ObjectStore, there: str) -> None:
+def test_one_trade_in_any_file_is_enough_for_candles(local_store: ObjectStore, there: str) -> None:
+    file(local_store, DAY, OPTION, (-1, 7.0))  # the venue's day is in
     file(local_store, {"before": BEFORE, "own": DAY, "after": AFTER}[there], PERP, (5, 1.0))
     selected: dict[date, Selected] = {}
     assert summary(minutes(local_store, selected=selected)[PERP.id]) == [("00:00", 1, 1, 1)]
@@ -84,6 +85,16 @@ def test_one_file_alone_is_enough_for_candles(local_store: ObjectStore, there: s
     assert {"before": told.before, "own": told.own, "after": told.after}[there] == 1
     assert told.before + told.own + told.after == 1
     assert told.final is (there == "after")
+    assert told.waiting == (() if there == "after" else (PERP.venue,))
+
+
+@pytest.mark.parametrize("there", [BEFORE, AFTER])
+def test_a_day_that_is_not_in_gets_no_candles_out_of_a_neighbours_file(local_store: ObjectStore, there: date) -> None:
+    file(local_store, there, PERP, (5, 1.0))
+    assert minutes(local_store) == {}
+    # another venue's day proves nothing
+    file(local_store, DAY, BTC_USD, (5, 1.0))
+    assert list(minutes(local_store)) == [BTC_USD.id]
 
 
 def test_an_instrument_without_a_tick_in_the_day_has_no_candle(local_store: ObjectStore) -> None:

@@ -18,8 +18,11 @@ def without_background_requests() -> None:
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
 
 
-def client_from_environment() -> storage.Client:
-    """A client with the environment's credentials; without any for an emulator (STORAGE_EMULATOR_HOST).
+def client_from_environment(emulator: str = "") -> storage.Client:
+    """A client with the environment's credentials; without any for an emulator.
+
+    Args:
+        emulator: the address of a test server; what STORAGE_EMULATOR_HOST names where it is empty.
 
     Raises:
         SettingError: no credentials were found.
@@ -27,7 +30,7 @@ def client_from_environment() -> storage.Client:
     without_background_requests()
     # No project is needed for objects; None keeps the client from searching for one.
     project = os.environ.get("GOOGLE_CLOUD_PROJECT")
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    emulator = emulator or os.environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator:
         endpoint = emulator if "://" in emulator else f"http://{emulator}"
         return storage.Client(

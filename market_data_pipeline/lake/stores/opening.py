@@ -16,13 +16,17 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
-def open_store(url: str | Path, buckets: Mapping[str, str] | None = None, client: Any | None = None) -> ObjectStore:
+def open_store(
+    url: str | Path, buckets: Mapping[str, str] | None = None, *, client: Any | None = None, emulator: str = ""
+) -> ObjectStore:
     """The store at an address.
 
     Args:
         url: a folder, `gs://bucket[/prefix]`, or `gs://`, where each root is a bucket of its own.
         buckets: with `gs://`, the bucket of each root that has another name than the root; else of no effect.
         client: a `google.cloud.storage.Client`; made from the environment if None. Of no effect for a folder.
+        emulator: the address of a GCS test server, for which the client is made; what STORAGE_EMULATOR_HOST names where
+            it is empty. Of no effect beside a client.
 
     Raises:
         SettingError: the address or a bucket's name cannot be used, or no Google credentials were found.
@@ -38,7 +42,8 @@ def open_store(url: str | Path, buckets: Mapping[str, str] | None = None, client
 
     from market_data_pipeline.lake.stores.gcs import GcsStore, client_from_environment
 
-    return GcsStore(client or client_from_environment(), places, uri=text if text == "gs://" else text.rstrip("/"))
+    address = text if text == "gs://" else text.rstrip("/")
+    return GcsStore(client or client_from_environment(emulator), places, uri=address)
 
 
 def _places(url: str, buckets: Mapping[str, str]) -> dict[str, tuple[str, str]]:
