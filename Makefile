@@ -10,6 +10,7 @@ DAY ?=
 FROM ?=
 TO ?=
 ASSETS ?=
+PORT ?= 3000
 
 .PHONY: help install demo dev test lint materialize backfill bench clean
 
@@ -20,15 +21,15 @@ install: $(INSTALLED) ## the virtual environment in ./.venv, with pinned version
 
 # Several makes may start at once: one installs, the others wait for it and find it done.
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or later is needed; $(PYTHON) is older. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) tools/install.py $(VENV) pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## one sample day through Dagster, then a look at what was written
 	@$(BIN)/market-data demo
 
-dev: $(INSTALLED) ## Dagster's UI on http://127.0.0.1:3000
-	@$(BIN)/market-data dev
+dev: $(INSTALLED) ## Dagster's UI on http://127.0.0.1:3000, or PORT=3001
+	@$(BIN)/market-data dev --port $(PORT)
 
 materialize: $(INSTALLED) ## one day: DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]
 	@[ -n "$(DAY)" ] || { echo "which day? make materialize DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]"; exit 2; }

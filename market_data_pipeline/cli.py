@@ -1,6 +1,7 @@
 """The command line: materialize days, backfill ranges, open the UI, look at what was written."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -10,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.windows import as_day
 from market_data_pipeline.settings import Settings
 
@@ -103,11 +104,26 @@ def demo(day: date) -> None:
 def dev(port: int, host: str) -> None:
     """Open Dagster's UI, with its daemon for schedules and backfills, until Ctrl-C."""
     settings = Settings.load()
+    _require_free(host, port)
     environment = os.environ | {"DAGSTER_HOME": str(_home(settings))}
     # Dagster advises `dg dev` instead, which takes no workspace.yaml
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]
     command = [sys.executable, *quiet, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
+    command += ["--log-level", "warning"]
+    click.echo(f"Dagster's UI is on http://{host}:{port} in a moment; Ctrl-C ends it")
     os.execve(sys.executable, command, environment)  # noqa: S606 - the UI takes this process's place, without a shell
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as trial:
+        # as the server will, so that a port of which only old connections remain counts as free
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise SettingError(
+                f"the UI cannot listen on {host}:{port}: {error.strerror}; name another port: make dev PORT={port + 1}"
+            ) from error
 
 
 def _names(assets: str) -> list[str]:

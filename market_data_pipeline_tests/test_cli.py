@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -13,11 +15,12 @@ import pytest
 import market_data_pipeline
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.lake.stores import open_store
-from market_data_pipeline_tests.defs.vendor_days import file_of, write_days
+from market_data_pipeline_tests.defs.vendor_days import HEADER, file_of, write, write_days
 from market_data_pipeline_tests.parity import assert_layouts_agree
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("market-data")
+DAY = date(2024, 8, 8)
 
 
 @pytest.fixture
@@ -47,19 +50,40 @@ def test_demo_shows_a_day_and_records_it(folder: Path) -> None:
     assert_layouts_agree(open_store(folder / "data"))
 
 
-def test_what_fails_ends_with_a_status_and_a_message_without_a_stack(folder: Path) -> None:
+def test_what_fails_ends_with_a_status_and_a_message_and_shows_what_landed(folder: Path) -> None:
     files = folder / "files"
-    import datetime
-
-    day = datetime.date(2024, 8, 8)
-    write_days(files, [day])
-    path = file_of(files, "binance", "ETHUSDT", day)
+    write_days(files, [DAY])
+    path = file_of(files, "binance", "ETHUSDT", DAY)
     path.write_bytes(path.read_bytes()[:-20])
-    done = command(folder, "materialize", str(day), MARKET_DATA_SOURCE="files", MARKET_DATA_SOURCE_PATH=str(files))
+    dropped = file_of(files, "binance", "BTCUSDT", DAY)
+    row = "binance,BTCUSDT,1723118400000000,,{price},buy,{price},1\n"
+    write(dropped, HEADER + "".join(row.format(price=price) for price in (7, 8, -1)))
+    done = command(folder, "materialize", str(DAY), MARKET_DATA_SOURCE="files", MARKET_DATA_SOURCE_PATH=str(files))
+    assert (done.returncode, done.stderr) == (1, "")
+    # one line each, however long: the broken file with the remedy, and the row that was set aside
+    assert [line for line in done.stdout.splitlines() if line.startswith("✗") and str(path) in line and "torn" in line]
+    assert [line for line in done.stdout.splitlines() if "rows set aside: 1, " in line and f"{dropped} line 4" in line]
+    assert "by_instrument_id" in done.stdout
+    assert MarketDataLake(folder / "data").candles(None, "1d", DAY, "2024-08-09").num_rows == 4
+
+
+def test_a_run_that_fails_says_why_in_words_alone(folder: Path) -> None:
+    files = folder / "files"
+    write_days(files, [DAY])
+    done = command(folder, "materialize", "2024-08-07", MARKET_DATA_SOURCE="files", MARKET_DATA_SOURCE_PATH=str(files))
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("✗ trades: trades on 2024-08-07: nothing could be read")
+    assert len(lines) <= 4, done.stdout
+
+
+def test_a_port_that_is_taken_is_named(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command(folder, "dev", "--port", str(port))
     assert done.returncode == 1
-    assert path.name in done.stdout.replace("\n", "")
-    assert "Traceback" not in done.stdout + done.stderr
-    assert MarketDataLake(folder / "data").candles(None, "1d", day, "2024-08-09").num_rows == 4
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert f"make dev PORT={port + 1}" in done.stderr
 
 
 @pytest.mark.parametrize(

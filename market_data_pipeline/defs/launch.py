@@ -143,7 +143,7 @@ def _notes(result: dg.ExecuteInProcessResult) -> list[str]:
         place = f"{made.asset_key.to_user_string()} on {made.partition}"
         because = made.metadata.get("rows_set_aside_because")
         if because is not None and isinstance(because.value, dict):
-            notes.extend(f"{place}: {count} rows set aside: {reason}" for reason, count in because.value.items())
+            notes.extend(f"{place}: rows set aside: {count}, {reason}" for reason, count in because.value.items())
         gone = made.metadata.get("removed_instruments")
         if gone is not None and isinstance(gone.value, list):
             notes.append(f"{place}: gone, because its input has no rows any more: {', '.join(map(str, gone.value))}")
