@@ -34,6 +34,7 @@ class SyntheticSource:
 
     name = "synthetic"
     data_types = ("trades",)
+    has_listings = False
 
     def __init__(self, instruments: int, rows: int) -> None:
         self._instruments = [Instrument.spot("binance", f"A{number:03}", "USDT") for number in range(instruments)]
@@ -70,7 +71,7 @@ class SyntheticSource:
         """All are linear."""
         return LINEAR
 
-    def listings(self, day: date) -> pa.Table | None:
+    def listings(self, day: date, selection: Selection) -> pa.Table | None:
         """No master."""
         return None
 

@@ -1,4 +1,4 @@
-"""The assets: ticks from the source, candles from ticks, the availability map last. Each gives out a stream of rows."""
+"""The assets: the source's master and ticks, candles from trades, the map last. Each gives out a stream of rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -15,8 +15,9 @@ from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.defs.upstream import days_with_input, without_input
 from market_data_pipeline.lake.checked import Finding
 from market_data_pipeline.lake.derived import TRADES, Selected, availability_rows, coarser_candles, first_candles
+from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe, candles
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
 from market_data_pipeline.model.errors import NoData
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
@@ -25,29 +26,51 @@ from market_data_pipeline.sources.contract import Source
 
 IO_MANAGER = "lake_io"
 READ_CHECK = "every_instrument_read"
-_TICKS = ("trades",)
+_TICKS = tuple(each for each in DATASETS.values() if each.kind is Kind.TICKS)
 
 
-def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """All assets, in the order in which a day flows."""
-    ticks = [_tick_asset(settings, DATASETS[name]) for name in _TICKS]
+def build_assets(settings: Settings, source: Source) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """All assets, in the order in which a day flows; those that the source cannot give are there to be looked at."""
+    ticks = [
+        _tick_asset(settings, dataset)
+        if dataset.name in source.data_types
+        else _not_given(settings, dataset, f"Source {source.name} does not give it; what the lake has of it stays.")
+        for dataset in _TICKS
+    ]
+    master = (
+        _master_asset(settings)
+        if source.has_listings
+        else _not_given(settings, INSTRUMENTS, f"Source {source.name} has no list of instruments.")
+    )
     frames = [_candle_asset(settings, frame) for frame in TIMEFRAMES.values()]
-    return [*ticks, *frames, _availability_asset(settings)]
+    return [master, *ticks, *frames, _availability_asset(settings)]
 
 
-def _asset(settings: Settings, dataset: Dataset, **more: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """The asset decorator, with what all assets have in common."""
-    common: dict[str, Any] = {
-        "name": dataset.name,
+def _common(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What all assets have in common."""
+    return {
         "description": f"One row: {dataset.row}.",
         "partitions_def": daily_partitions(settings),
-        "backfill_policy": backfill_policy(settings),
-        "io_manager_key": IO_MANAGER,
         "group_name": str(dataset.kind),
         "kinds": {"parquet", "gcs" if settings.lake.startswith("gs:") else "python"},
         "code_version": "1",
         "tags": {"tier": str(dataset.tier)},
         "metadata": {"dagster/column_schema": column_schema(dataset)},
+    }
+
+
+def _not_given(settings: Settings, dataset: Dataset, why: str) -> dg.AssetSpec:
+    """An asset that cannot be materialized with this source, so that a run of everything passes it over."""
+    common = _common(settings, dataset)
+    return dg.AssetSpec(dataset.name, **common | {"description": f"{common['description']} {why}"})
+
+
+def _asset(settings: Settings, dataset: Dataset, **more: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """The asset decorator, with what all assets that are materialized have in common."""
+    common: dict[str, Any] = _common(settings, dataset) | {
+        "name": dataset.name,
+        "backfill_policy": backfill_policy(settings),
+        "io_manager_key": IO_MANAGER,
         "check_specs": [
             dg.AssetCheckSpec(
                 READ_CHECK,
@@ -74,36 +97,52 @@ def _results(
     yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
 
 
+def _master_asset(settings: Settings) -> dg.AssetsDefinition:
+    @_asset(settings, INSTRUMENTS)
+    def master(
+        context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]
+    ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
+        store, days, selection = lake.open(), days_of(context.partition_keys), settings.selection
+        yield from _results(
+            context,
+            RowStream(selection, lambda: (listed_rows(store, day, selection, source.listings) for day in days)),
+        )
+
+    return master
+
+
 def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
     @_asset(settings, dataset)
     def ticks(
         context: dg.AssetExecutionContext, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         days = days_of(context.partition_keys)
-        yield from _results(
-            context, RowStream(settings.selection, lambda: _source_rows(source, dataset.name, days, settings.selection))
-        )
+        rows = partial(_source_rows, source, dataset, days, settings.selection)
+        yield from _results(context, RowStream(settings.selection, rows))
 
     return ticks
 
 
-def _source_rows(source: Source, data_type: str, days: list[date], selection: Selection) -> Iterator[DayRows]:
+def _source_rows(source: Source, dataset: Dataset, days: list[date], selection: Selection) -> Iterator[DayRows]:
     """What a source has for some days; what it should have and has not comes as rows that cannot be read.
 
-    That is a day without anything, and an instrument that the selection names by its id.
+    That is an instrument that the selection names by its id, and a day without anything. Instruments that globs select
+    need not have every type of ticks, but trades they should.
     """
     for day in days:
         found: set[Instrument | None] = set()
-        for file in source.files(data_type, day, selection):
+        for file in source.files(dataset.name, day, selection):
             found.add(file.instrument)
             yield file
         for instrument in selection.named:
-            if instrument not in found and not (instrument.expiry and instrument.expiry < day):
+            expired = instrument.expiry is not None and instrument.expiry < day
+            if instrument.type in dataset.instrument_types and instrument not in found and not expired:
                 found.add(instrument)
-                yield _nothing(source, data_type, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
-        if not found:
-            asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
-            yield _nothing(source, data_type, day, asked, None)
+                yield _nothing(source, dataset.name, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
+        if not found and selection.everything:
+            yield _nothing(source, dataset.name, day, "", None)
+        elif not found and dataset is TRADES:
+            yield _nothing(source, dataset.name, day, f" for {selection} (MARKET_DATA_INSTRUMENTS)", None)
 
 
 def _nothing(source: Source, data_type: str, day: date, asked: str, instrument: Instrument | None) -> DayRows:
@@ -154,7 +193,7 @@ def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefiniti
 def _first_candle_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
     # A day's candles also read the files of the days beside it, as far as they are there. That is no partition mapping:
     # with one, a backfill would also run the day before and the day after the range that was asked for.
-    @_asset(settings, dataset, ins={"lake": dg.AssetIn(TRADES.name)})
+    @_asset(settings, dataset, ins={"lake": dg.AssetIn(TRADES.name)}, deps=[INSTRUMENTS.name])
     def from_trades(
         context: dg.AssetExecutionContext, lake: Any, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
@@ -187,16 +226,18 @@ def _selected_notes(selected: Selected) -> dict[str, object]:
 def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
     dataset = DATASETS["available_instruments"]
 
-    @_asset(settings, dataset, deps=[*_TICKS, *(candles(name).name for name in TIMEFRAMES)])
+    inputs = [*_TICKS, INSTRUMENTS]
+    deps = [each.name for each in (*inputs, *(candles(name) for name in TIMEFRAMES))]
+
+    @_asset(settings, dataset, deps=deps)
     def available(
         context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         store, selection = lake.open(), settings.selection
 
         def make(day: date) -> Iterator[DayRows]:
-            return availability_rows(store, [day], selection, source.listings, source.contract)
+            return availability_rows(store, [day], selection, source.contract)
 
-        inputs = [DATASETS[name] for name in _TICKS]
         yield from _results(
             context,
             RowStream(selection, partial(_derived_rows, context, store, dataset, inputs, selection, make)),

@@ -23,7 +23,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
     lake = _lake(settings)
     job = daily_job()
     return dg.Definitions(
-        assets=build_assets(settings),
+        assets=build_assets(settings, opened),
         asset_checks=build_checks(settings),
         jobs=[job],
         schedules=[daily_schedule(job)],

@@ -38,7 +38,7 @@ def days_with_input(
 
 
 def _stored(store: ObjectStore, dataset: Dataset, day: date, selection: Selection) -> bool:
-    return any(found.instrument in selection for found in day_objects(store, dataset, day) if found.instrument)
+    return any(found.instrument is None or found.instrument in selection for found in day_objects(store, dataset, day))
 
 
 def _known_empty(instance: dg.DagsterInstance, dataset: Dataset, day: date) -> bool:
@@ -52,7 +52,7 @@ def _known_empty(instance: dg.DagsterInstance, dataset: Dataset, day: date) -> b
 
 def without_input(dataset: Dataset, inputs: Sequence[Dataset], day: date, selection: Selection) -> DayRows:
     """A day that has no input: rows that cannot be read, so that it is told and the lake keeps what it has."""
-    named = " and ".join(each.name for each in inputs)
+    named = " or ".join(each.name for each in inputs)
     of = "" if selection.everything else f" of {selection} (MARKET_DATA_INSTRUMENTS)"
 
     def read(_: Rejects) -> Iterator[Any]:

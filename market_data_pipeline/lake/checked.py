@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
-from market_data_pipeline.lake.derived import TRADES, day_window, own_rows
+from market_data_pipeline.lake.day_files import own_rows
+from market_data_pipeline.lake.derived import TRADES, day_window
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles

@@ -1,4 +1,4 @@
-"""Landing day files: each is encoded once and lies in every day layout as the same bytes, whatever other runs do."""
+"""Day files: each is encoded once and lands in every day layout as the same bytes, whatever other runs do."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -8,8 +8,9 @@ from datetime import date
 from threading import Lock
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.parquet import Span, write_day_file
+from market_data_pipeline.lake.parquet import Span, explained, write_day_file
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
@@ -182,6 +183,18 @@ def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.
         raise _Unreadable from error
     if nameless:
         raise LakeError(f"rows from {rows.origin} belong to no instrument")
+
+
+def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
+    """A day file's own columns.
+
+    Raises:
+        ObjectNotFound: it is not there.
+        LakeError: it cannot be read, or lacks a column.
+    """
+    names = dataset.own_schema.names
+    with store.open(key) as pinned, explained(store.uri_of(key)):
+        return pq.ParquetFile(pinned.file).read(columns=names).select(names).cast(dataset.own_schema)
 
 
 def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> None:

@@ -4,7 +4,7 @@ Reads by `lake`, computes by `transforms`, and gives out rows for the writer; kn
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.day_files import own_rows
+from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
 from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
-from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
-from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import DAY, Window, midnight
@@ -32,7 +32,6 @@ TRADES = DATASETS["trades"]
 AVAILABILITY = DATASETS["available_instruments"]
 _MINUTE = timedelta(minutes=1) // timedelta(microseconds=1)
 
-ContractOf = Callable[[Instrument], Contract]
 Fills = Mapping[InstrumentType, Fill]
 
 
@@ -93,7 +92,7 @@ def first_candles(
         store: the lake.
         days: the days.
         selection: which instruments.
-        contract_of: how an instrument's amounts become values.
+        contract_of: how an instrument's amounts become values, where the day's stored master does not say.
         fills: what stands for an empty bucket, by type of instrument.
         selected: is told, for each day, where the trades lay.
     """
@@ -106,11 +105,12 @@ def first_candles(
         return stored[day]
 
     for day in days:
+        contracts = contracts_on(store, day, contract_of)
         venues = {instrument.venue for instrument in on(day)}
         told[day] = Selected(waiting=tuple(sorted(venues - {instrument.venue for instrument in on(day + DAY)})))
         for instrument in sorted(on(day - DAY) | on(day) | on(day + DAY)):
             if instrument.venue in venues and instrument in selection:
-                read = partial(_first_candles, store, day, instrument, contract_of, fills[instrument.type], told[day])
+                read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
                 yield DayRows(day, instrument, f"trades of {instrument}", read)
 
 
@@ -156,41 +156,19 @@ def _rolled_up(
     yield from roll_up(table, found.day, timeframe, fill=fill).to_batches()
 
 
-def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
-    """A day file's own columns.
-
-    Raises:
-        ObjectNotFound: it is not there.
-        LakeError: it cannot be read, or lacks a column.
-    """
-    names = dataset.own_schema.names
-    with store.open(key) as pinned, explained(store.uri_of(key)):
-        return pq.ParquetFile(pinned.file).read(columns=names).select(names).cast(dataset.own_schema)
-
-
 def availability_rows(
-    store: ObjectStore,
-    days: Sequence[date],
-    selection: Selection,
-    listings: Callable[[date], pa.Table | None],
-    contract_of: ContractOf,
+    store: ObjectStore, days: Sequence[date], selection: Selection, contract_of: ContractOf
 ) -> Iterator[DayRows]:
-    """The availability map of some days: what the source lists, and what the lake holds.
+    """The availability map of some days: what the stored master lists, and what the lake holds.
 
     Instruments outside the selection keep the rows that the stored map has of them.
     """
     for day in days:
-        read = partial(_availability, store, day, selection, listings, contract_of)
-        yield DayRows(day, None, f"the lake on {day}", read)
+        yield DayRows(day, None, f"the lake on {day}", partial(_availability, store, day, selection, contract_of))
 
 
 def _availability(
-    store: ObjectStore,
-    day: date,
-    selection: Selection,
-    listings: Callable[[date], pa.Table | None],
-    contract_of: ContractOf,
-    _: Rejects,
+    store: ObjectStore, day: date, selection: Selection, contract_of: ContractOf, _: Rejects
 ) -> Iterator[pa.RecordBatch]:
     observed: dict[str, list[maps.Observed]] = {}
     ticked: set[Instrument] = set()
@@ -202,31 +180,12 @@ def _availability(
                 observed.setdefault(found.instrument.id, []).append(observe(store, dataset, found))
                 if dataset.kind is Kind.TICKS:
                     ticked.add(found.instrument)
-    listed = listings(day)
-    parts = [] if listed is None else [_selected(listed, selection)]
-    known = {text for part in parts for text in part.column("instrument_id").to_pylist()}
+    listed = of_selection(listing_on(store, day), selection)
+    known = set(listed.column("instrument_id").to_pylist())
     proven = sorted(instrument for instrument in ticked if instrument.id not in known)
-    parts.append(maps.proven_by_ticks(proven, {instrument: contract_of(instrument) for instrument in proven}))
-    made = maps.availability(pa.concat_tables(parts), observed)
-    if not selection.everything:
-        made = _with_others(made, store, day, selection)
-    yield from made.to_batches()
-
-
-def _selected(listing: pa.Table, selection: Selection, *, inside: bool = True) -> pa.Table:
-    ids = listing.column("instrument_id").to_pylist()
-    return listing.filter(pa.array([(Instrument.parse(text) in selection) is inside for text in ids], pa.bool_()))
-
-
-def _with_others(made: pa.Table, store: ObjectStore, day: date, selection: Selection) -> pa.Table:
-    try:
-        stored = own_rows(store, AVAILABILITY, AVAILABILITY.path(AVAILABILITY.layouts[0], day))
-    except ObjectNotFound:
-        return made
-    others = _selected(stored, selection, inside=False)
-    both = pa.concat_tables([made, others]).unify_dictionaries().combine_chunks()
-    ids = both.column("instrument_id").to_pylist()
-    return both.take(pa.array(sorted(range(len(ids)), key=ids.__getitem__), pa.int64()))
+    rows = maps.proven_by_ticks(proven, {instrument: contract_of(instrument) for instrument in proven})
+    made = maps.availability(pa.concat_tables([listed, rows]), observed)
+    yield from with_others(store, AVAILABILITY, made, day, selection).to_batches()
 
 
 def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Observed:

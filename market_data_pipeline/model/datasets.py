@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from market_data_pipeline.model.errors import DatasetError, LayoutError
-from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.layouts import Layout, instrument_fields
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Kind(StrEnum):
     TICKS = "ticks"
     CANDLES = "candles"
     FEATURES = "features"
+    INSTRUMENTS = "instruments"
     AVAILABILITY = "availability"
 
 
@@ -109,6 +110,7 @@ class Dataset:
         order: the columns by which rows are sorted within an instrument's day.
         timeframe: of candles, else None.
         row_group_rows: how many rows a row group of a day file holds at most.
+        instrument_types: which types of instruments can have such rows.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Dataset:
     order: tuple[str, ...] = ("timestamp",)
     timeframe: Timeframe | None = None
     row_group_rows: int = 262_144
+    instrument_types: tuple[InstrumentType, ...] = tuple(InstrumentType)
 
     def __post_init__(self) -> None:
         self._check_layouts()
@@ -352,12 +355,15 @@ LISTING_COLUMNS = (
     Column("expiry", TIME, "moment of expiry; 00:00 of its day where only the day is known"),
     Column("tick_size", REAL, "smallest step of the price", "quote asset"),
     Column("lot_size", REAL, "smallest step of the amount", "venue's own unit"),
-    Column("contract_multiplier", REAL, "what one contract stands for"),
+    Column("contract_multiplier", REAL, "what one unit of amount stands for; null where it is not known"),
     Column("inverse", pa.bool_(), "true where it is margined and paid in the base asset"),
+    Column("volume_unit", TEXT, "what its amounts count: base, quote or contracts"),
     Column("available_from", TIME, "start of its listing, where known by the date's 00:00 UTC"),
     Column("available_to", TIME, "expiry (its day's end if only the day is known) or announced delisting; or null"),
     Column("known_from", TEXT, "listing: from the vendor's master; ticks: only the day's ticks prove it"),
 )
+LISTING_SCHEMA = _schema(LISTING_COLUMNS)
+"""The schema of a source's instrument master, and of the map's columns that were known at 00:00 UTC."""
 OBSERVED_COLUMNS = (
     Column("observed_data_types", pa.list_(pa.string()), "tick datasets with rows on the day"),
     Column("observed_timeframes", pa.list_(pa.string()), "timeframes of the candles with rows on the day"),
@@ -400,6 +406,7 @@ _CANDLE_LAYOUTS = (
         f"{CANDLE_ROOT}/daily/by_timeframe/timeframe-{{timeframe}}/{_MONTH}/{{timeframe}}_{{dataset}}.parquet",
     ),
 )
+_META_LAYOUTS = (Layout("by_date", f"{META_ROOT}/{{dataset}}/by_date/{_DAY}/{{dataset}}.parquet"),)
 _AVAILABILITY_LAYOUTS = (
     Layout("by_date", f"{AVAILABILITY_ROOT}/daily/by_date/{_DAY}/{{dataset}}.parquet"),
     Layout("by_venue", f"{AVAILABILITY_ROOT}/daily/by_venue/venue-{{venue}}/{_MONTH}/{{venue}}_availability.parquet"),
@@ -422,12 +429,37 @@ _FEATURE_SETS = {
     "ml_signals": "a model's probability and position for one candle, known at its close",
 }
 
+_DERIVATIVES = (InstrumentType.PERPETUAL, InstrumentType.FUTURE)
+_TYPES = {
+    "liquidations": _DERIVATIVES,
+    "derivative_ticker": _DERIVATIVES,
+    "options_chain": (InstrumentType.OPTION,),
+}
+
 DATASETS: "dict[str, Dataset]" = {
     dataset.name: dataset
     for dataset in (
         *(
-            Dataset(name, Kind.TICKS, Tier.EXECUTION, row, columns, _TICK_LAYOUTS, row_group_rows=rows)
+            Dataset(
+                name,
+                Kind.TICKS,
+                Tier.EXECUTION,
+                row,
+                columns,
+                _TICK_LAYOUTS,
+                row_group_rows=rows,
+                instrument_types=_TYPES.get(name, tuple(InstrumentType)),
+            )
             for name, (row, columns, rows) in _TICK_COLUMNS.items()
+        ),
+        Dataset(
+            "instruments",
+            Kind.INSTRUMENTS,
+            Tier.AVAILABILITY,
+            "one instrument that was listed at 00:00 UTC of the date, as the source's master knew it then",
+            LISTING_COLUMNS,
+            _META_LAYOUTS,
+            order=("instrument_id",),
         ),
         *(
             Dataset(

@@ -27,6 +27,11 @@ class Source(Protocol):
         """The tick datasets that this source can give."""
         ...
 
+    @property
+    def has_listings(self) -> bool:
+        """Whether it has a master of instruments."""
+        ...
+
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """What the source has of a data type for a day and a selection; nothing where it has nothing.
 
@@ -46,9 +51,13 @@ class Source(Protocol):
         """How this instrument's amounts become values."""
         ...
 
-    def listings(self, day: date) -> pa.Table | None:
-        """The instruments tradable on a day as known at its 00:00 UTC, or None where the source has no master.
+    def listings(self, day: date, selection: Selection) -> pa.Table | None:
+        """The instruments tradable on a day as known at its 00:00 UTC, or None where the source has no master of it.
 
-        Columns: `model.datasets.LISTING_COLUMNS`, `known_from` = `listing`.
+        The schema is `model.datasets.LISTING_SCHEMA`, `known_from` is `listing`. Instruments outside the selection may
+        be left out.
+
+        Raises:
+            SourceError: the master cannot be had.
         """
         ...

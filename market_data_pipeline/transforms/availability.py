@@ -13,12 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from market_data_pipeline.model.contracts import Contract
-from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, Kind
+from market_data_pipeline.model.datasets import DATASETS, LISTING_SCHEMA, Kind
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import DAY, microseconds, midnight
 
 SCHEMA = DATASETS["available_instruments"].own_schema
-LISTING_SCHEMA = pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTING_COLUMNS])
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ def proven_by_ticks(instruments: Sequence[Instrument], contract_of: Mapping[Inst
                 "expiry": instrument.expiry and midnight(instrument.expiry),
                 "contract_multiplier": contract.multiplier,
                 "inverse": contract.inverse,
+                "volume_unit": str(contract.unit),
                 # the hour is not known, and on its last day it can still be traded
                 "available_to": instrument.expiry and midnight(instrument.expiry) + DAY,
                 "known_from": "ticks",

@@ -32,6 +32,7 @@ class SmallSource:
     trades: int = 40
     name: str = "small"
     data_types: tuple[str, ...] = ("trades",)
+    has_listings: bool = False
     salt: dict[tuple[date, Instrument], int] = field(default_factory=dict)
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
@@ -64,7 +65,7 @@ class SmallSource:
     def contract(self, instrument: Instrument) -> Contract:
         return LINEAR
 
-    def listings(self, day: date) -> pa.Table | None:
+    def listings(self, day: date, selection: Selection) -> pa.Table | None:
         return None
 
 

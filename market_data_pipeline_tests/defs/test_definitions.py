@@ -21,7 +21,8 @@ from market_data_pipeline_tests.defs.running import SmallSource, pipeline
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
-ASSETS = ["trades", *(f"ohlcv_{frame}" for frame in FRAMES), "available_instruments"]
+TICKS = ["trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker", "options_chain"]
+ASSETS = ["instruments", *TICKS, *(f"ohlcv_{frame}" for frame in FRAMES), "available_instruments"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
     assert sorted(specs) == sorted(ASSETS)
     for spec in specs.values():
         assert isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
-        assert spec.group_name in {"ticks", "candles", "availability"}
+        assert spec.group_name in {"instruments", "ticks", "candles", "availability"}
         assert "parquet" in spec.kinds
         assert spec.description
         assert spec.metadata["dagster/column_schema"].columns

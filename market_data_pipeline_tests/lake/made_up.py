@@ -174,7 +174,7 @@ def ingest(
         else:
             made = lambda frame=timeframe: coarser_candles(store, frame, days, selection, fills)  # noqa: E731
         steps.append((DATASETS[f"ohlcv_{timeframe.name}"], made))
-    steps.append((MAPS, lambda: availability_rows(store, days, selection, lambda _: None, lambda _: LINEAR)))
+    steps.append((MAPS, lambda: availability_rows(store, days, selection, lambda _: LINEAR)))
     return {
         dataset.name: write_days(store, dataset, days, selection, made())
         for dataset, made in steps

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from market_data_pipeline.lake.derived import Selected, availability_rows, coarser_candles, first_candles
+from market_data_pipeline.lake.master import INSTRUMENTS, contracts_on, listed_rows, listing_on
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
-from market_data_pipeline.model.contracts import LINEAR
-from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, TIMEFRAMES
+from market_data_pipeline.model.contracts import LINEAR, Contract, VolumeUnit
+from market_data_pipeline.model.datasets import DATASETS, LISTING_SCHEMA, TIMEFRAMES
 from market_data_pipeline.model.errors import DatasetError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
@@ -187,16 +188,56 @@ def test_a_broken_day_of_trades_fails_that_instrument_alone(ground: Ground) -> N
 
 
 def map_of(store: ObjectStore, listing: pa.Table | None = None, selection: Selection = ALL) -> list[dict[str, Any]]:
-    (rows,) = availability_rows(store, [DAY], selection, lambda _: listing, lambda _: LINEAR)
+    if listing is not None:
+        keep_master(store, listing)
+    (rows,) = availability_rows(store, [DAY], selection, lambda _: LINEAR)
     return rows_of(rows)
 
 
-def listed(*instruments: Instrument) -> pa.Table:
+def listed(*instruments: Instrument, **more: object) -> pa.Table:
     rows = [
-        {"instrument_id": i.id, "venue": i.venue, "instrument_type": i.type.folder, "known_from": "listing"}
-        for i in instruments
+        {"instrument_id": i.id, "venue": i.venue, "instrument_type": i.type.folder, "known_from": "listing"} | more
+        for i in sorted(instruments)
     ]
-    return pa.Table.from_pylist(rows, pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTING_COLUMNS]))
+    return pa.Table.from_pylist(rows, LISTING_SCHEMA)
+
+
+def keep_master(store: ObjectStore, listing: pa.Table, selection: Selection = ALL) -> None:
+    rows = [listed_rows(store, DAY, selection, lambda _day, _selection: listing)]
+    assert not write_days(store, INSTRUMENTS, [DAY], selection, rows).failures
+
+
+def test_a_master_under_a_filter_keeps_the_others_rows(ground: Ground) -> None:
+    keep_master(ground.store, listed(BTC_USD, PERP, tick_size=1.0))
+    keep_master(ground.store, listed(PERP, OPTION, BTC_USD, tick_size=2.0), Selection.of("deribit:*"))
+    rows = listing_on(ground.store, DAY).to_pylist()
+    assert [row["instrument_id"] for row in rows] == sorted([BTC_USD.id, PERP.id, OPTION.id])
+    assert {row["instrument_id"]: row["tick_size"] for row in rows} == {BTC_USD.id: 1.0, PERP.id: 2.0, OPTION.id: 2.0}
+    keep_master(ground.store, listed(PERP))
+    assert [row["instrument_id"] for row in listing_on(ground.store, DAY).to_pylist()] == [PERP.id]
+
+
+def test_a_source_without_a_master_of_the_day_fails_and_the_stored_one_stays(local_store: ObjectStore) -> None:
+    keep_master(local_store, listed(BTC_USD))
+    rows = [listed_rows(local_store, DAY, ALL, lambda _day, _selection: None)]
+    report = write_days(local_store, INSTRUMENTS, [DAY], ALL, rows)
+    assert (report.landed, len(report.failures)) == ((), 1)
+    assert listing_on(local_store, DAY).num_rows == 1
+
+
+def test_contracts_come_from_the_days_master_and_else_from_the_rule(local_store: ObjectStore) -> None:
+    told = Contract(inverse=True, multiplier=100.0, unit=VolumeUnit.CONTRACTS)
+    master = listed(PERP, inverse=True, contract_multiplier=100.0, volume_unit="contracts")
+    keep_master(
+        local_store, pa.concat_tables([master, listed(BTC_USD), listed(OPTION, inverse=False, volume_unit="base")])
+    )
+    contract = contracts_on(local_store, DAY, lambda _: LINEAR)
+    assert (contract(PERP), contract(BTC_USD), contract(OPTION)) == (told, LINEAR, LINEAR)
+    assert contracts_on(local_store, AFTER, lambda _: LINEAR)(PERP) == LINEAR
+    file(local_store, DAY, PERP, (5, 50.0))
+    (candle,) = minutes(local_store)[PERP.id]
+    assert (candle["volume"], candle["quote_volume"], candle["base_volume"]) == (1.0, 100.0, 2.0)
+    assert candle["volume_unit"] == "contracts"
 
 
 def test_the_map_holds_what_is_listed_and_what_the_ticks_prove(local_store: ObjectStore) -> None:

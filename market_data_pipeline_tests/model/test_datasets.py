@@ -30,6 +30,10 @@ CANDLES = ["ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h", "ohlcv_4h", "ohlcv_1
 FEATURES = ["technical_features", "fundamental_features", "ml_signals"]
 PARTITION = ["date", "year", "month", "day", "venue", "instrument_id", "instrument_type", "base_asset", "quote_asset"]
 PARTITION += ["data_type", "data_tier"]
+LISTING = (
+    "instrument_id venue instrument_type venue_symbol base_asset quote_asset settle_asset underlying strike "
+    "option_type expiry tick_size lot_size contract_multiplier inverse volume_unit available_from available_to known_from"
+)
 every_dataset = pytest.mark.parametrize("each", DATASETS.values(), ids=DATASETS.keys())
 
 BY_DATE = Layout("by_date", "{year}/{month}/{day}/{dataset}/{instrument_id}.parquet")
@@ -42,6 +46,7 @@ GOOD = Dataset("mine", Kind.TICKS, Tier.EXECUTION, "a row", (Column("timestamp",
         (Kind.TICKS, TICKS, "execution"),
         (Kind.CANDLES, CANDLES, "ml"),
         (Kind.FEATURES, FEATURES, "ml"),
+        (Kind.INSTRUMENTS, ["instruments"], "availability"),
         (Kind.AVAILABILITY, ["available_instruments"], "availability"),
     ],
 )
@@ -89,10 +94,9 @@ OWN = {
         "ask_price ask_amount ask_iv mark_price mark_iv underlying_index underlying_price delta gamma vega theta rho"
     ),
     **dict.fromkeys(CANDLES, CANDLE),
+    "instruments": LISTING,
     "available_instruments": (
-        "instrument_id venue instrument_type venue_symbol base_asset quote_asset settle_asset underlying strike "
-        "option_type expiry tick_size lot_size contract_multiplier inverse available_from available_to known_from "
-        "observed_data_types observed_timeframes observed ticks_lawful candles_lawful"
+        f"{LISTING} observed_data_types observed_timeframes observed ticks_lawful candles_lawful"
     ),
 }
 
@@ -209,7 +213,7 @@ def test_the_partition_values_of_a_day_file(name: str, text: str | None, values:
 def test_day_files_and_month_files_make_up_the_layouts(each: Dataset) -> None:
     assert (*each.day_layouts, *each.month_layouts) == each.layouts
     assert each.day_layouts[0].name == "by_date"
-    assert each.per_instrument is (each.kind is not Kind.AVAILABILITY)
+    assert each.per_instrument is (each.kind not in (Kind.INSTRUMENTS, Kind.AVAILABILITY))
 
 
 @pytest.mark.parametrize("name", ["trade", "ohlcv_1w", "", "TRADES", None, []])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from market_data_pipeline.model.contracts import Contract
-from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, Kind
+from market_data_pipeline.model.datasets import DATASETS, LISTING_SCHEMA, Kind
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.sources.contract import Source
@@ -94,6 +94,7 @@ class SourceContract:
     def test_every_instrument_has_a_contract(self, source, files):
         assert all(isinstance(source.contract(file.instrument), Contract) for file in files)
 
-    def test_listings_are_none_or_have_the_declared_columns(self, source):
-        listings = source.listings(self.day)
-        assert listings is None or listings.column_names == [column.name for column in LISTING_COLUMNS]
+    def test_listings_have_the_declared_schema_where_there_is_a_master(self, source):
+        listings = source.listings(self.day, Selection())
+        assert (listings is not None) is source.has_listings
+        assert listings is None or listings.schema.equals(LISTING_SCHEMA)

@@ -40,6 +40,7 @@ class FilesSource:
     """
 
     name = "files"
+    has_listings = False
     data_types: tuple[str, ...] = (
         "trades",
         "book_snapshot_5",
@@ -102,9 +103,9 @@ class FilesSource:
         """
         return self._mapping().contract(instrument)
 
-    def listings(self, day: date) -> pa.Table | None:
+    def listings(self, _day: date, _selection: Selection) -> None:
         """None: a folder of files has no master of instruments."""
-        return None
+        return
 
     def _listing(self) -> Listing:
         if self.folder is None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from market_data_pipeline.model.datasets import LISTING_COLUMNS
+from market_data_pipeline.model.datasets import LISTING_SCHEMA
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.windows import DAY, midnight
 from market_data_pipeline.sources.sample.market import EXPIRY_TIME, expiry_of, level
@@ -18,8 +18,6 @@ from market_data_pipeline.sources.venues import contract_of
 FIRST_DAY = date(2019, 1, 1)
 LAST_DAY = date(2098, 12, 31)
 """The sample's last day: instrument ids hold expiries up to 2099."""
-
-LISTING_SCHEMA = pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTING_COLUMNS])
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _QUARTERLY = 3
@@ -128,7 +126,7 @@ def listed_on(day: date) -> tuple[Listed, ...]:
 
 
 def listing_table(day: date) -> pa.Table:
-    """The instrument master at 00:00 UTC of a day: rows of LISTING_COLUMNS, in order of instrument_id."""
+    """The instrument master at 00:00 UTC of a day: rows of LISTING_SCHEMA, in order of instrument_id."""
     return pa.Table.from_pylist([_row(each) for each in listed_on(day) if each.known_on(day)], LISTING_SCHEMA)
 
 
@@ -193,6 +191,7 @@ def _row(listed: Listed) -> dict[str, object]:
         "lot_size": listed.terms.lot.step,
         "contract_multiplier": contract.multiplier,
         "inverse": contract.inverse,
+        "volume_unit": str(contract.unit),
         "available_from": listed.start,
         "available_to": listed.end,
         "known_from": "listing",

@@ -30,6 +30,7 @@ class SampleSource:
 
     name = "sample"
     data_types: tuple[str, ...] = ("trades",)
+    has_listings = True
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """The instruments that can be traded on a day, in the order of their ids."""
@@ -48,7 +49,7 @@ class SampleSource:
         """How this instrument's amounts become values: the venue's built-in rule."""
         return contract_of(instrument)
 
-    def listings(self, day: date) -> pa.Table | None:
+    def listings(self, day: date, _: Selection) -> pa.Table:
         """The instruments that are listed at 00:00 UTC of a day and not expired; none before 2019.
 
         One that begins later on the day has ticks that day, but is not in its table.
