@@ -24,7 +24,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
     job = daily_job()
     return dg.Definitions(
         assets=build_assets(settings, opened),
-        asset_checks=build_checks(settings),
+        asset_checks=build_checks(settings, opened),
         jobs=[job],
         schedules=[daily_schedule(job)],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},

@@ -8,18 +8,19 @@ import dagster as dg
 
 from market_data_pipeline.defs.partitions import daily_partitions, days_of
 from market_data_pipeline.defs.resources import LakeResource
-from market_data_pipeline.lake.checked import Finding, candle_problems, volume_problems
+from market_data_pipeline.lake.checked import Finding, candle_problems, kline_problems, volume_problems
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import TIMEFRAMES, Timeframe, candles
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
+from market_data_pipeline.sources.contract import KlineSource, Source
 
 Problems = Callable[[ObjectStore, Timeframe, Sequence[date], Selection], Iterator[Finding]]
 _SHOWN = 20
 
 
-def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """The checks of all candles."""
+def build_checks(settings: Settings, source: Source) -> list[dg.AssetChecksDefinition]:
+    """The checks of all candles; where the source has the exchange's own, ours are compared with them."""
     kinds: dict[str, tuple[str, Problems]] = {
         "candle_laws": (
             "low <= open, close <= high; times rising, on the grid and inside the day; nothing negative",
@@ -30,11 +31,20 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             volume_problems,
         ),
     }
-    return [
+    checks = [
         _check(settings, timeframe, name, description, problems)
         for timeframe in TIMEFRAMES.values()
         for name, (description, problems) in kinds.items()
     ]
+    if isinstance(source, KlineSource):
+        klines = source.klines
+        description = "every 1m candle equals the exchange's own, field by field"
+
+        def compared(store: ObjectStore, _: Timeframe, days: Sequence[date], selection: Selection) -> Iterator[Finding]:
+            return kline_problems(store, klines, days, selection)
+
+        checks.append(_check(settings, TIMEFRAMES["1m"], "equals_the_exchanges_own", description, compared))
+    return checks
 
 
 def _check(

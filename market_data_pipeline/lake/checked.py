@@ -1,6 +1,6 @@
 """What holds of the candles that lie in the lake: their laws, and that no volume was lost on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
@@ -14,11 +14,14 @@ from market_data_pipeline.lake.derived import TRADES, day_window
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles
-from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.errors import MarketDataError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.differences import differing_minutes
 from market_data_pipeline.transforms.laws import broken_candle_laws
 
+_MINUTES = 10
+Klines = Callable[[Instrument, date], pa.Table | None]
 _RELATIVE = 1e-9
 """Sums of floats over other orders and groups differ by rounding alone."""
 
@@ -29,7 +32,7 @@ class Finding:
 
     Attributes:
         text: what, where and what to do.
-        outdated: nothing was made wrong, but what it was made from has grown since.
+        outdated: nothing is known to be wrong, but what it was made from has grown since, or cannot be had to compare.
     """
 
     text: str
@@ -67,6 +70,38 @@ def volume_problems(
                 f"{instrument} on {found.day}: {dataset.name} has volume {made[0]!r} in {made[1]} trades, what it was "
                 f"made from has {sources[-1][0]!r} in {sources[-1][1]}; materialize {dataset.name} again",
                 outdated=any(_equal(made, source) for source in sources[:-1]),
+            )
+
+
+def kline_problems(
+    store: ObjectStore,
+    klines: Callable[[Instrument, date], pa.Table | None],
+    days: Sequence[date],
+    selection: Selection,
+) -> Iterator[Finding]:
+    """Each instrument's day whose 1m candles differ from the exchange's own, with the minutes and fields that differ.
+
+    Args:
+        store: the lake.
+        klines: the exchange's candles, or None where it has none, which is no problem; may raise SourceError.
+        days: the days.
+        selection: which instruments.
+    """
+    dataset = candles("1m")
+    for found, instrument in _stored(store, dataset, days, selection):
+        where = f"{instrument} on {found.day}"
+        try:
+            official = klines(instrument, found.day)
+        except MarketDataError as error:
+            yield Finding(f"{where}: the exchange's candles cannot be had: {error}", outdated=True)
+            continue
+        if official is None:
+            continue
+        minutes = list(differing_minutes(own_rows(store, dataset, found.info.key), official))
+        if minutes:
+            more = f"; … and {len(minutes) - _MINUTES} more" if len(minutes) > _MINUTES else ""
+            yield Finding(
+                f"{where}: {len(minutes)} minutes differ from the exchange's own: {'; '.join(minutes[:_MINUTES])}{more}"
             )
 
 

@@ -5,7 +5,7 @@ Every source (sample, files, …) fulfils `Source`; nothing here knows the lake 
 
 from collections.abc import Iterator
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -59,5 +59,20 @@ class Source(Protocol):
 
         Raises:
             SourceError: the master cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
+class KlineSource(Protocol):
+    """A source that also has the exchange's own 1m candles, to compare ours with."""
+
+    def klines(self, instrument: Instrument, day: date) -> pa.Table | None:
+        """The exchange's 1m candles of an instrument's day, rising in time; None where it has none.
+
+        Columns: `timestamp` (the open, UTC), and any of the candles' own columns, in their units.
+
+        Raises:
+            SourceError: they cannot be had whole, or are malformed.
         """
         ...

@@ -1,0 +1,67 @@
+"""Candles beside candles: the minutes and fields in which ours differ from another source's."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from market_data_pipeline.model.datasets import TIME
+
+FIELDS = (
+    *("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "buy_volume", "buy_quote_volume"),
+    "base_volume",
+)
+_RELATIVE = 1e-9
+"""Sums of floats in another order differ by rounding alone."""
+
+
+def differing_minutes(ours: pa.Table, theirs: pa.Table) -> Iterator[str]:
+    """Each candle that is not equal in every field that both have, or that only one side has, in order of time.
+
+    A candle without a trade that only one side has is none: some leave empty minutes out.
+
+    Args:
+        ours: candles of one instrument's day, rising in time, with `timestamp`, `trade_count` and any of FIELDS.
+        theirs: the same from elsewhere; a field that is null on either side is not compared.
+    """
+    fields = [name for name in FIELDS if name in ours.column_names and name in theirs.column_names]
+    stamps, at, beside = np.union1d(_times(ours), _times(theirs)), _times(ours), _times(theirs)
+    sides = [_aligned(table, times, stamps, fields) for table, times in ((ours, at), (theirs, beside))]
+    here, there = np.isin(stamps, at), np.isin(stamps, beside)
+    traded = [(side.get("trade_count", np.ones(len(stamps))) > 0) for side in sides]
+    missing = (here & ~there & traded[0]) | (there & ~here & traded[1])
+    unequal = {name: here & there & _differ(sides[0][name], sides[1][name]) for name in fields}
+    wrong = missing | np.logical_or.reduce([*unequal.values(), np.zeros(len(stamps), bool)])
+    for place in np.flatnonzero(wrong):
+        minute = pa.scalar(int(stamps[place]), pa.int64()).cast(TIME).as_py().strftime("%H:%M")
+        if missing[place]:
+            yield f"{minute} {'only here' if here[place] else 'missing here'}"
+        else:
+            found = (name for name in fields if unequal[name][place])
+            yield f"{minute} " + ", ".join(
+                f"{n} {sides[0][n][place]:.12g} not {sides[1][n][place]:.12g}" for n in found
+            )
+
+
+def _times(table: pa.Table) -> npt.NDArray[np.int64]:
+    stamps: npt.NDArray[np.int64] = table.column("timestamp").cast(pa.int64()).to_numpy()
+    return stamps
+
+
+def _aligned(
+    table: pa.Table, times: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64], fields: list[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The fields at these times; not a number where the table has no row or no value."""
+    place = np.searchsorted(stamps, times)
+    aligned = {}
+    for name in fields:
+        values = np.full(len(stamps), np.nan)
+        values[place] = table.column(name).cast(pa.float64()).to_numpy()
+        aligned[name] = values
+    return aligned
+
+
+def _differ(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    known = ~(np.isnan(ours) | np.isnan(theirs))
+    return known & (np.abs(ours - theirs) > _RELATIVE * np.maximum(np.abs(ours), np.abs(theirs)))
