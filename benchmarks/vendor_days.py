@@ -1,5 +1,6 @@
 """Large vendors' files for measurements, made once: a grouped options chain, and one instrument's book snapshots."""
 
+import gzip
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ def write_books(path: Path, rows: int) -> None:
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> None:
     part = path.with_suffix(".part")
-    with pa.CompressedOutputStream(str(part), "gzip") as packed:
+    with gzip.open(part, "wb", compresslevel=5) as packed:
         for number, table in enumerate(tables):
             if number == 0:
                 packed.write((",".join(table.column_names) + "\n").encode())
@@ -139,5 +140,11 @@ def _book_rows(draw: np.random.Generator, rows: int) -> Iterator[pa.Table]:
         for level in range(25):
             for side, sign in (("asks", 1), ("bids", -1)):
                 columns[f"{side}[{level}].price"] = np.round(middle + sign * 0.1 * (level + 1), 1)
-                columns[f"{side}[{level}].amount"] = np.round(draw.integers(1, 4000, count) / 1000, 3)
+                columns[f"{side}[{level}].amount"] = _amounts(draw, count)
         yield pa.table(columns)
+
+
+def _amounts(draw: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    """Amounts of one level, of which each row changes a tenth."""
+    amounts: npt.NDArray[np.float64] = np.round(draw.integers(1, 4000, count) / 1000, 3)
+    return amounts[np.maximum.accumulate(np.where(draw.random(count) < 0.1, np.arange(count), 0))]

@@ -363,7 +363,9 @@ def test_a_selection_names_itself(pattern: list[str] | None, text: str) -> None:
         (["kraken:*", SPOT], "deribit", False),
     ],
 )
-def test_a_selection_tells_whether_a_venue_can_be_in_it(pattern: str | list[str] | None, venue: str, held: bool) -> None:
+def test_a_selection_tells_whether_a_venue_can_be_in_it(
+    pattern: str | list[str] | None, venue: str, held: bool
+) -> None:
     assert Selection.of(pattern).may_hold(venue) is held
 
 
