@@ -19,10 +19,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.vendor_days import BOOK_NAME, DAY, OPTIONS_NAME, write_books, write_options
+from benchmarks.vendor_days import BOOK_NAME, DAY, OPTIONS_NAME, write_book, write_options
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Selection
 
+_BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "BNB")
 _ONE = "binance-futures:Perp:BTC-USDT"
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["options", "book"])
     parser.add_argument("--rows", type=int, help="5,000,000 of options, 3,000,000 of a book by default")
-    parser.add_argument("--instruments", type=int, default=2000, help="how many options")
+    parser.add_argument("--instruments", type=int, help="how many share the rows: 2,000 options, 1 book by default")
     parser.add_argument("--runs", type=int, default=3, help="of each step, in turn; the median is printed")
     parser.add_argument("--folder", type=Path, help="keeps the vendor's file for the next time")
     parser.add_argument("--step", choices=sorted(_STEPS), help=argparse.SUPPRESS)
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def _options(folder: Path, arguments: argparse.Namespace) -> None:
-    rows, instruments = arguments.rows or 5_000_000, arguments.instruments
+    rows, instruments = arguments.rows or 5_000_000, arguments.instruments or 2000
     home = folder / f"options-{rows}-{instruments}"
     _made(home / OPTIONS_NAME, lambda path: write_options(path, rows, instruments))
     print(
@@ -60,10 +61,12 @@ def _options(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _book(folder: Path, arguments: argparse.Namespace) -> None:
-    rows = arguments.rows or 3_000_000
-    home = folder / f"book-{rows}"
-    _made(home / BOOK_NAME, lambda path: write_books(path, rows))
-    print(f"{rows:,} rows of book_snapshot_25 of one instrument, {_megabytes(home / BOOK_NAME):,.0f} MB packed")
+    rows, bases = arguments.rows or 3_000_000, _BASES[: arguments.instruments or 1]
+    home = folder / f"book-{rows}-{len(bases)}"
+    for base in bases:
+        name = BOOK_NAME.format(symbol=f"{base}USDT")
+        _made(home / name, lambda path, base=base: write_book(path, f"{base}USDT", rows // len(bases)))
+    print(f"{rows:,} rows of book_snapshot_25 over {len(bases)} instruments")
     _in_turn(home, ["parse", "write_book", "read_hour"], arguments.runs)
 
 
@@ -110,18 +113,18 @@ def _parse(home: Path) -> str:
 
     from market_data_pipeline.sources.formats.unpack import line_blocks
 
-    (path,) = home.glob("*.csv.gz")
-    names: list[str] = []
     rows = 0
     texts = dict.fromkeys(("exchange", "symbol", "type", "underlying_index"), pa.dictionary(pa.int32(), pa.string()))
-    for text in line_blocks(path):
-        table = csv.read_csv(
-            pa.BufferReader(text),
-            csv.ReadOptions(column_names=names, block_size=len(text) + 1),
-            convert_options=csv.ConvertOptions(column_types=texts),
-        )
-        names = names or table.column_names
-        rows += table.num_rows
+    for path in home.glob("*.csv.gz"):
+        names: list[str] = []
+        for text in line_blocks(path):
+            table = csv.read_csv(
+                pa.BufferReader(text),
+                csv.ReadOptions(column_names=names, block_size=len(text) + 1),
+                convert_options=csv.ConvertOptions(column_types=texts),
+            )
+            names = names or table.column_names
+            rows += table.num_rows
     return f"{rows:,} rows"
 
 

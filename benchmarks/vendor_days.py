@@ -1,4 +1,4 @@
-"""Large vendors' files for measurements, made once: a grouped options chain, and one instrument's book snapshots."""
+"""Large vendors' files for measurements, made once: a grouped options chain, and books of 25 levels."""
 
 import gzip
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from market_data_pipeline.model.windows import microseconds, midnight
 
 DAY = date(2024, 8, 8)
 OPTIONS_NAME = f"deribit_options_chain_{DAY}_OPTIONS.csv.gz"
-BOOK_NAME = f"binance-futures_book_snapshot_25_{DAY}_BTCUSDT.csv.gz"
+BOOK_NAME = f"binance-futures_book_snapshot_25_{DAY}_{{symbol}}.csv.gz"
 _CHUNK = 250_000
 _SPOT = {"BTC": 60_000.0, "ETH": 2_600.0}
 
@@ -29,9 +29,9 @@ def write_options(path: Path, rows: int, instruments: int) -> None:
     _write(path, _option_rows(draw, listed, busy, rows))
 
 
-def write_books(path: Path, rows: int) -> None:
+def write_book(path: Path, symbol: str, rows: int) -> None:
     """A day of one perpetual's book_snapshot_25; every 1000th stretch of rows comes half a second late."""
-    _write(path, _book_rows(np.random.default_rng(9), rows))
+    _write(path, _book_rows(np.random.default_rng(9), symbol, rows))
 
 
 def _write(path: Path, tables: Iterator[pa.Table]) -> None:
@@ -124,7 +124,7 @@ def _option_rows(
         )
 
 
-def _book_rows(draw: np.random.Generator, rows: int) -> Iterator[pa.Table]:
+def _book_rows(draw: np.random.Generator, symbol: str, rows: int) -> Iterator[pa.Table]:
     for start in range(0, rows, _CHUNK // 5):
         count = min(_CHUNK // 5, rows - start)
         stamps, local = _times(draw, start, count, rows)
@@ -133,7 +133,7 @@ def _book_rows(draw: np.random.Generator, rows: int) -> Iterator[pa.Table]:
         middle = np.round(60_000 + 300 * np.sin((start + np.arange(count)) / rows * 6), 1)
         columns: dict[str, object] = {
             "exchange": pa.repeat("binance-futures", count),
-            "symbol": pa.repeat("BTCUSDT", count),
+            "symbol": pa.repeat(symbol, count),
             "timestamp": stamps,
             "local_timestamp": local,
         }
