@@ -94,8 +94,12 @@ def _in_turn(home: Path, steps: list[str], runs: int) -> dict[str, float]:
     for step, found in took.items():
         medians[step] = statistics.median(each["seconds"] for each in found)
         seconds = ", ".join(f"{each['seconds']:.1f}" for each in found)
+        cpu = statistics.median(each["cpu"] for each in found)
         peak = max(each["peak"] for each in found)
-        print(f"{step:12} {medians[step]:7.1f} s ({seconds})  peak {peak:,.0f} MB  {found[0]['said']}", flush=True)
+        print(
+            f"{step:12} {medians[step]:6.1f} s ({seconds})  CPU {cpu:.1f} s  peak {peak:,.0f} MB  {found[0]['said']}",
+            flush=True,
+        )
     return medians
 
 
@@ -103,8 +107,9 @@ def _measure(step: Callable[[Path], object], home: Path) -> None:
     started = time.perf_counter()
     said = step(home)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak": peak, "said": said}))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = used.ru_utime + used.ru_stime
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": used.ru_maxrss / 1024, "said": said}))
 
 
 def _parse(home: Path) -> str:

@@ -112,6 +112,18 @@ def test_batches_are_small_so_that_readers_hold_little(monkeypatch):
     assert max(batch.nbytes for batch in batches) < 2000
 
 
+def test_no_more_is_held_than_the_budget(monkeypatch):
+    monkeypatch.setattr(spill, "BUDGET", 1 << 20)
+    rows, before, most, added = RowsByCode(SCHEMA), pa.total_allocated_bytes(), 0, 0
+    for start in range(0, 400_000, 4000):
+        batch = batch_of(list(range(start, start + 4000)))
+        rows.add(batch, np.arange(4000, dtype=np.int32))
+        most, added = max(most, pa.total_allocated_bytes() - before), added + batch.nbytes
+    rows.finish()
+    assert added > 10 << 20
+    assert most < 2 << 20
+
+
 def test_several_threads_read_at_once(monkeypatch):
     monkeypatch.setattr(spill, "BUDGET", 2000)
     codes = [n * 7 % 50 for n in range(4000)]
