@@ -275,7 +275,7 @@ def test_an_instrument_of_two_groups_is_given_once_and_told(folder):
     other = path.with_name(GROUP)
     assert told == {
         f"{other}: binance-futures:Perp:{symbol[:3]}-USDT lies in another grouped file, too; correct the mapping file, "
-        "or keep one of the two"
+        "or keep one"
         for symbol in SYMBOLS
     }
 

@@ -118,9 +118,8 @@ def _binance_venue(file: VendorFile, mapping: Mapping) -> str:
 def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
     day, origin = asked.day, " and ".join(str(path) for path in paths)
     if len(paths) > 1:
-        yield _refused(
-            day, None, origin, f"{day}: {len(paths)} grouped files hold the same, {origin}; keep one of them"
-        )
+        message = f"{len(paths)} grouped files hold the same, {origin}; keep one of them"
+        yield _refused(day, None, origin, message)
         return
     try:
         instrument_of = partial(asked.mapping.instrument, venue)
@@ -134,13 +133,8 @@ def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
             yield _doubled(day, instrument, [*files, origin])
         elif instrument in asked.found:
             # it was given out already, so only this can tell of it
-            yield _refused(
-                day,
-                None,
-                origin,
-                f"{origin}: {instrument} lies in another grouped file, too; correct the "
-                f"mapping file, or keep one of the two",
-            )
+            message = f"{origin}: {instrument} lies in another grouped file, too; correct the mapping file, or keep one"
+            yield _refused(day, None, origin, message)
         else:
             yield DayRows(day, instrument, origin, partial(held.read, instrument))
         asked.found.add(instrument)
