@@ -76,17 +76,40 @@ def chunks_by_time(batches: Iterable[pa.Table | pa.RecordBatch], rows: int) -> I
             held.append(taken)
             count += taken.num_rows
             if count == 2 * rows:
-                ordered = _joined(held)
-                yield ordered.slice(0, rows)
-                held, count = [ordered.slice(rows)], rows
+                ordered = _in_order(held, rows)
+                yield ordered.pop(0)
+                held, count = ordered, rows
     if count:
-        ordered = _joined(held)
-        for start in range(0, ordered.num_rows, rows):
-            yield ordered.slice(start, rows)
+        yield from _in_order(held, rows)
 
 
-def _joined(tables: list[pa.Table]) -> pa.Table:
-    return canonical(sort_by_time(pa.concat_tables(tables).unify_dictionaries().combine_chunks()))
+def _in_order(held: list[pa.Table], rows: int) -> list[pa.Table]:
+    """What is held, in order of time and cut into tables of `rows` rows. `held` is emptied.
+
+    One column after another is put in order and let go of, and no table keeps the memory of its neighbour: of wide rows
+    (a book of 25 levels) a window is 100 MB, and several threads have one each.
+    """
+    schema = held[0].schema
+    order = _order(np.concatenate([times(table) for table in held]))
+    columns = [[chunk for table in held for chunk in table.column(i).chunks] for i in range(len(schema))]
+    held.clear()
+    cuts = [slice(start, start + rows) for start in range(0, len(order), rows)]
+    pieces: list[list[pa.Array]] = [[] for _ in cuts]
+    while columns:
+        column = pa.chunked_array(columns.pop(0)).unify_dictionaries().combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            column = _canonical(column)
+        for piece, cut in zip(pieces, cuts, strict=True):
+            piece.append(column.take(pa.array(order[cut])))
+    return [pa.Table.from_arrays(piece, schema=schema) for piece in pieces]
+
+
+def _order(stamps: Microseconds) -> npt.NDArray[np.int64]:
+    """Where each row of a stable sort is found."""
+    order = np.arange(len(stamps))
+    start, stop = disordered(stamps)
+    order[start:stop] = start + np.argsort(stamps[start:stop], kind="stable")
+    return order
 
 
 def canonical(table: pa.Table) -> pa.Table:

@@ -138,6 +138,7 @@ def write_day_file(
             if by_time:
                 low, high = _bounds(chunk)
                 first, last = min(first or low, low), max(last or high, high)
+            del chunk  # its memory is the next one's
     finally:
         if writer is not None:
             writer.close()

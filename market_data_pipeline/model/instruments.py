@@ -275,6 +275,17 @@ class Selection:
             for pattern in self.patterns
         )
 
+    def may_hold(self, venue: str) -> bool:
+        """Whether an instrument of a venue can be among them; False only where none can."""
+        start = f"{venue}:"
+        # a glob matches some text with this start if and only if a beginning of the glob matches the start alone
+        return self.everything or any(
+            any(fnmatch.fnmatchcase(start, pattern[:length]) for length in range(len(pattern) + 1))
+            if _is_glob(pattern)
+            else pattern.startswith(start)
+            for pattern in self.patterns
+        )
+
     def __str__(self) -> str:
         return ", ".join(self.patterns) or "all instruments"
 

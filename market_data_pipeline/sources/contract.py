@@ -35,8 +35,9 @@ class Source(Protocol):
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """What the source has of a data type for a day and a selection; nothing where it has nothing.
 
-        Each instrument comes once. Reading happens later, in `DayRows.read`; a symbol that cannot be told apart comes
-        as a DayRows without an instrument, whatever the selection.
+        Each instrument comes once. Reading happens later, in `DayRows.read`; only a file that holds many instruments
+        is split when the iterator reaches it, so take one after another rather than all at once. A symbol that cannot
+        be told apart comes as a DayRows without an instrument, unless it cannot be one of the selection.
 
         Raises:
             SourceError: the source as a whole cannot be used (folder missing, mapping file malformed).

@@ -94,6 +94,14 @@ def test_chunks_tell_nothing_of_the_batches(
     assert sorted(n for chunk in one for n in chunk.column("number").to_pylist()) == list(range(len(rows)))
 
 
+@pytest.mark.parametrize("stamps", [range(1000), [*range(999, -1, -1)]], ids=["in order", "out of order"])
+@pytest.mark.parametrize("size", [7, 100, 1000])
+def test_a_chunk_keeps_no_memory_but_its_own(stamps: list[int], size: int) -> None:
+    table = table_of(list(stamps), ["buy"] * 1000)
+    for chunk in chunks_by_time([table.slice(start, size) for start in range(0, 1000, size)], 100):
+        assert chunk.get_total_buffer_size() < 1.5 * chunk.nbytes
+
+
 def test_a_row_that_is_later_than_memory_reaches_is_kept_out_of_order() -> None:
     table = table_of([5, 6, 7, 8, 9, 1], ["buy"] * 6)
     chunks = list(chunks_by_time([table], 2))

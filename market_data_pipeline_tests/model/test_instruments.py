@@ -338,3 +338,47 @@ def test_an_id_selects_itself_alone(other: str) -> None:
 @pytest.mark.parametrize(("pattern", "text"), [(None, "all instruments"), ([SPOT, FUTURE], f"{SPOT}, {FUTURE}")])
 def test_a_selection_names_itself(pattern: list[str] | None, text: str) -> None:
     assert str(Selection.of(pattern)) == text
+
+
+@pytest.mark.parametrize(
+    ("pattern", "venue", "held"),
+    [
+        (None, "deribit", True),
+        (SPOT, "binance", True),
+        (SPOT, "binance-us", False),
+        (SPOT, "bin", False),
+        ("*", "deribit", True),
+        ("binance:*", "binance", True),
+        ("binance*", "binance-us", True),
+        ("binance:*", "binance-us", False),
+        ("*BTC*", "deribit", True),
+        ("*:Perp:*", "deribit", True),
+        ("b*e:*:BTC-*", "binance", True),
+        ("b*e:*:BTC-*", "deribit", False),
+        ("[bd]*:option:*", "deribit", True),
+        ("[!d]*:option:*", "deribit", False),
+        ("?eribit:*", "deribit", True),
+        ("????:*", "deribit", False),
+        (["kraken:*", OPTION], "deribit", True),
+        (["kraken:*", SPOT], "deribit", False),
+    ],
+)
+def test_a_selection_tells_whether_a_venue_can_be_in_it(
+    pattern: str | list[str] | None, venue: str, held: bool
+) -> None:
+    assert Selection.of(pattern).may_hold(venue) is held
+
+
+@given(instruments, st.lists(st.sampled_from(["*", "?", "[a-z]", "same"]), max_size=12), st.integers(0, 40))
+def test_a_venue_that_has_a_selected_instrument_can_be_in_it(
+    instrument: Instrument, marks: list[str], start: int
+) -> None:
+    letters = list(instrument.id)
+    for place, mark in enumerate(marks, start):
+        if mark != "same" and place < len(letters):
+            letters[place] = mark
+    pattern = "".join(letters)
+    assume(any(mark in pattern for mark in "*?["))
+    selection = Selection.of(["nowhere:*", pattern])
+    assume(instrument in selection)
+    assert selection.may_hold(instrument.venue)

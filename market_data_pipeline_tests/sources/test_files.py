@@ -172,12 +172,40 @@ def test_it_describes_what_it_holds(tmp_path):
 def test_a_symbol_that_cannot_be_told_is_named_and_the_others_come(tmp_path):
     write_trades(tmp_path, "BTCUSDT")
     write(tmp_path / f"bitmex_trades_{DAY}_XBTZ24.csv.gz", [TARDIS_HEADER])
-    source = FilesSource(tmp_path)
-    known, unknown = source.files("trades", DAY, Selection.of("binance-futures:*"))
+    known, unknown = FilesSource(tmp_path).files("trades", DAY, ALL)
     assert known.instrument.id == "binance-futures:Perp:BTC-USDT"
     assert unknown.instrument is None
     with pytest.raises(SourceError, match=r"bitmex_trades_2024-08-08_XBTZ24\.csv\.gz: .*'XBTZ24'.*instruments\.csv"):
         unknown.read(Counter())
+
+
+@pytest.mark.parametrize(
+    ("selection", "comes"),
+    [
+        ("*", True),
+        ("*:Future:*", True),
+        ("bitmex:*", True),
+        ("binance-futures:*", False),
+        (["binance-futures:Perp:BTC-USDT", "deribit:Perp:BTC-USD"], False),
+        ("bitmex:Perp:BTC-USD", False),  # its own file was found
+        ("bitmex:Perp:ETH-USD", True),  # this could be it
+        (["bitmex:Perp:BTC-USD", "bitmex:Perp:ETH-USD"], True),
+        (["bitmex:Perp:BTC-USD", "binance-futures:*"], True),  # a glob: what it means is not known
+    ],
+)
+def test_what_the_selection_cannot_mean_is_passed_over(tmp_path, selection, comes):
+    write_trades(tmp_path, "BTCUSDT")
+    write_trades(tmp_path, "XBTUSD", exchange="bitmex")
+    write(tmp_path / f"bitmex_trades_{DAY}_XBTZ24.csv.gz", [TARDIS_HEADER])
+    assert (None in ids(FilesSource(tmp_path), selection=Selection.of(selection))) is comes
+
+
+@pytest.mark.parametrize(
+    ("selection", "comes"), [("*", True), ("binance-delivery:*", True), ("deribit:*", False), ("binance-us:*", False)]
+)
+def test_a_market_that_nothing_tells_can_be_any_of_binances(tmp_path, selection, comes):
+    write(tmp_path / f"BTCUSDT-trades-{DAY}.zip", [])
+    assert ids(FilesSource(tmp_path), selection=Selection.of(selection)) == [None] * comes
 
 
 def test_a_mapping_file_declares_symbols_and_contracts(tmp_path):
@@ -209,14 +237,6 @@ def test_a_mapping_file_is_read_again_when_it_changes_and_must_be_whole(tmp_path
         ids(source)
     with pytest.raises(SourceError, match=r"gone\.csv: the mapping file cannot be read"):
         ids(FilesSource(tmp_path, tmp_path / "gone.csv"))
-
-
-@pytest.mark.parametrize("symbol", ["SPOT", "PERPETUALS", "FUTURES", "OPTIONS"])
-def test_grouped_files_are_refused_for_now(tmp_path, symbol):
-    write(tmp_path / f"deribit_options_chain_{DAY}_{symbol}.csv.gz", [])
-    instrument, message = refusal(FilesSource(tmp_path), "options_chain")
-    assert instrument is None
-    assert f"grouped file of all {symbol} of deribit is not read yet" in message
 
 
 @pytest.mark.parametrize(

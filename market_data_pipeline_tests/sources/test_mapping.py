@@ -40,6 +40,8 @@ def test_an_unknown_symbol_comes_with_the_way_to_declare_it(mapping):
         ("okex-swap,A,okex-swap:Perp:BTC-USDT,,,base", Contract()),
         ("okex-swap,A,okex-swap:Perp:BTC-USDT,,,", Contract(False, None, VolumeUnit.CONTRACTS)),
         ("new,A,new:Perp:BTC-USD,,true,quote", Contract(True, 1.0, VolumeUnit.QUOTE)),
+        ("new,A,new:Perp:BTC-USD,1.0,true,quote", Contract(True, 1.0, VolumeUnit.QUOTE)),
+        ("new,A,new:Perp:BTC-USD,1,,", Contract()),
         ("new,A,new:Perp:BTC-USD,,true,contracts", Contract(True, None, VolumeUnit.CONTRACTS)),
         ("new,A,new:Perp:BTC-USD,1000,no,contracts", Contract(False, 1000.0, VolumeUnit.CONTRACTS)),
     ],
@@ -62,7 +64,13 @@ def test_contracts_fill_what_the_rule_leaves_open(mapping, line, expected):
         (["a,B,a:Perp:B-C,,,lots"], "line 2, column volume_unit: 'lots' is none of base, quote, contracts"),
         (["a,B,a:Perp:B-C,,true,base"], "volume_unit: amounts of an inverse contract count quote or contracts"),
         (["a,B,a:Perp:B-C,,,", "a,b,a:Perp:B-D,,,"], "line 3, column symbol: 'b' of a is declared on line 2 already"),
-        (["a,B,a:Perp:B-C,2,,", "a,D,a:Perp:B-C,3,,"], "line 3, column instrument_id: .*another contract on line 2"),
+        (
+            ["a,B,a:Perp:B-C,2,,contracts", "a,D,a:Perp:B-C,3,,contracts"],
+            "line 3, column instrument_id: .*another contract on line 2",
+        ),
+        (["a,B,a:Perp:B-C,0.01,,"], "line 2, column contract_multiplier: '0.01' .*base asset.*volume_unit=contracts"),
+        (["a,B,a:Perp:B-C,100,true,quote"], "line 2, column contract_multiplier: '100' .*quote asset"),
+        (["deribit,B,deribit:Perp:B-USD,10,,"], "line 2, column contract_multiplier: '10' .*quote asset"),
         (['a,"B'], "cannot be read"),
     ],
 )

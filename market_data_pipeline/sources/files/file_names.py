@@ -8,6 +8,7 @@ from pathlib import Path
 
 from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.sources.formats.binance_csv import Market
+from market_data_pipeline.sources.symbols import GROUPED
 
 TICK_TYPES = tuple(name for name, dataset in DATASETS.items() if dataset.kind is Kind.TICKS)
 
@@ -38,6 +39,11 @@ class VendorFile:
     day: date
     venue: str | None
     symbol: str
+
+    @property
+    def group(self) -> str | None:
+        """SPOT, PERPETUALS, FUTURES or OPTIONS, where the file holds all of a venue's instruments of that type."""
+        return self.symbol.upper() if self.vendor is Vendor.TARDIS and self.symbol.upper() in GROUPED else None
 
 
 _TYPES = "|".join(sorted(TICK_TYPES, key=len, reverse=True))

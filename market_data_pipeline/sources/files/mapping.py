@@ -152,6 +152,12 @@ def _contract(line: _Line, rule: Contract) -> Contract:
         multiplier = None if unit is VolumeUnit.CONTRACTS else 1.0
     if text := line["contract_multiplier"]:
         multiplier = _positive(line, text)
+    if unit is not VolumeUnit.CONTRACTS and multiplier != 1:
+        raise line.wrong(
+            "contract_multiplier",
+            f"{line['contract_multiplier']!r} would scale amounts that count the {unit} asset itself; where they count "
+            "contracts of that size, add volume_unit=contracts, else leave it empty",
+        )
     return Contract(inverse, multiplier, unit)
 
 

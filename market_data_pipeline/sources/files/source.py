@@ -1,25 +1,21 @@
 """The `files` source: a folder of files bought or downloaded from vendors (Tardis, Binance's public archive)."""
 
 import stat
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS
-from market_data_pipeline.model.errors import InstrumentError, SourceError
+from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
-from market_data_pipeline.sources.files.file_names import TICK_TYPES, Vendor, VendorFile
+from market_data_pipeline.model.rows import DayRows
+from market_data_pipeline.sources.files.day_rows import day_rows
+from market_data_pipeline.sources.files.file_names import TICK_TYPES
 from market_data_pipeline.sources.files.folder_index import FolderIndex, Listing
 from market_data_pipeline.sources.files.mapping import MAPPING_NAME, Mapping, read_mapping
-from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
-from market_data_pipeline.sources.formats.tardis_csv import read_tardis
-from market_data_pipeline.sources.symbols import GROUPED
 
 _SETTING = "MARKET_DATA_SOURCE_PATH"
 
@@ -28,7 +24,8 @@ class FilesSource:
     """Ticks from a folder of vendors' files, looked through recursively.
 
     Known are Tardis' files, by name (`{exchange}_{data_type}_{YYYY-MM-DD}_{SYMBOL}.csv.gz`) or lying as in the vendor's
-    URLs (`{exchange}/{data_type}/{YYYY}/{MM}/{DD}/{SYMBOL}.csv.gz`), and trades of Binance's public archive
+    URLs (`{exchange}/{data_type}/{YYYY}/{MM}/{DD}/{SYMBOL}.csv.gz`), also the grouped ones (SYMBOL is SPOT, PERPETUALS,
+    FUTURES or OPTIONS), which are split by instrument; and trades of Binance's public archive
     (`{SYMBOL}-trades-{YYYY-MM-DD}.zip`), in its tree or under a folder that names the market (`spot`, `um`, `cm` or
     the venue), else told apart by symbol or columns. Files of other names are ignored and counted in `describe`. May
     be used from any thread.
@@ -41,13 +38,6 @@ class FilesSource:
 
     name = "files"
     has_listings = False
-    data_types: tuple[str, ...] = (
-        "trades",
-        "book_snapshot_5",
-        "book_snapshot_25",
-        "liquidations",
-        "derivative_ticker",
-    )
 
     def __init__(self, folder: Path | None, mapping: Path | None = None) -> None:
         self.folder = Path(folder) if folder and str(folder).strip() else None
@@ -56,28 +46,23 @@ class FilesSource:
         self._index = FolderIndex(self.folder or Path(), self.mapping_path)
         self._declared: tuple[tuple[int, int, int], Mapping] | None = None
 
-    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
-        """What the folder has of a data type for a day and a selection, in the order of the instruments.
+    @property
+    def data_types(self) -> tuple[str, ...]:
+        """Trades, and the other types of which the folder holds a file of any day; all while it cannot be listed."""
+        try:
+            listing = self._listing()
+        except SourceError:
+            return TICK_TYPES
+        return tuple(name for name in TICK_TYPES if name == "trades" or listing.days(name))
 
-        A file whose symbol or market cannot be told, or that holds a group of instruments, comes without an instrument;
-        two files of one instrument come as one. Reading either raises the SourceError that says what to do.
+    def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
+        """What the folder has of a data type for a day and a selection (see `day_rows`).
 
         Raises:
             SourceError: the folder is missing or cannot be read, or the mapping file is malformed.
         """
-        listed = self._listing().files.get((data_type, day), [])
-        mapping = self._mapping()
-        known: dict[Instrument, list[tuple[VendorFile, str]]] = defaultdict(list)
-        unknown: list[DayRows] = []
-        for file in listed:
-            try:
-                venue, instrument = _identify(file, mapping)
-            except SourceError as error:
-                unknown.append(DayRows(day, None, str(file.path), _refusal(str(error))))
-            else:
-                if instrument in selection:
-                    known[instrument].append((file, venue))
-        return iter([*(_tick_file(day, key, known[key]) for key in sorted(known)), *unknown])
+        listed, mapping = self._listing().files.get((data_type, day), []), self._mapping()
+        return day_rows(listed, DATASETS[data_type], day, selection, mapping)
 
     def describe(self, data_type: str) -> str:
         """What the folder holds, in one line: `… holds trades for 3 days, 2024-08-06 to 2024-08-08`.
@@ -130,59 +115,6 @@ class FilesSource:
         if self._declared is None or self._declared[0] != version:
             self._declared = (version, read_mapping(self.mapping_path))
         return self._declared[1]
-
-
-def _identify(file: VendorFile, mapping: Mapping) -> tuple[str, Instrument]:
-    """The venue and the instrument of a file; the file is opened only where its path does not tell the venue."""
-    if file.vendor is Vendor.TARDIS and file.symbol in GROUPED:
-        raise SourceError(
-            f"{file.path}: the grouped file of all {file.symbol} of {file.venue} is not read yet; download the "
-            "instruments' own files"
-        )
-    venue = file.venue or _binance_venue(file, mapping)
-    try:
-        return venue, mapping.instrument(venue, file.symbol)
-    except InstrumentError as error:
-        raise SourceError(f"{file.path}: {error}") from None
-
-
-def _binance_venue(file: VendorFile, mapping: Mapping) -> str:
-    market = market_by_columns(file.path)
-    if market is not None:
-        return market.value
-    declared = [venue.value for venue in Market if (venue.value, file.symbol) in mapping.instruments]
-    if len(declared) == 1:
-        return declared[0]
-    raise SourceError(
-        f"{file.path}: neither path nor columns tell Binance's market; put the file under spot/, um/ or cm/, or "
-        + mapping.advice(Market.SPOT.value, file.symbol)
-    )
-
-
-def _tick_file(day: date, instrument: Instrument, files: list[tuple[VendorFile, str]]) -> DayRows:
-    if len(files) == 1:
-        file, venue = files[0]
-        return DayRows(day, instrument, str(file.path), partial(_read, file, venue))
-    paths = [str(file.path) for file, _ in files]
-    return DayRows(
-        day,
-        instrument,
-        " and ".join(paths),
-        _refusal(f"{instrument} on {day}: {len(paths)} files hold it, {' and '.join(paths)}; keep one of them"),
-    )
-
-
-def _read(file: VendorFile, venue: str, rejects: Rejects) -> Iterator[pa.RecordBatch]:
-    if file.vendor is Vendor.BINANCE:
-        return read_binance_trades(file.path, Market(venue), file.day, rejects)
-    return read_tardis(file.path, DATASETS[file.data_type], file.day, venue, file.symbol, rejects)
-
-
-def _refusal(message: str) -> Callable[[Rejects], Iterator[pa.RecordBatch]]:
-    def read(_: Rejects) -> Iterator[pa.RecordBatch]:
-        raise SourceError(message)
-
-    return read
 
 
 def _days(data_type: str, days: list[date]) -> str:

@@ -17,7 +17,7 @@ from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
 from market_data_pipeline.sources.formats.unpack import first_line
-from market_data_pipeline.sources.formats.usable import Sieve, far_from, not_positive, own_batch, sides
+from market_data_pipeline.sources.formats.usable import Sieve, all_rows, far_from, not_positive, sides, usable_rows
 
 
 class Market(StrEnum):
@@ -155,4 +155,4 @@ def _batch(block: Block, unit: int, sieve: Sieve, day: date) -> pa.RecordBatch:
         "price": price,
         "amount": amount,
     }
-    return own_batch(_TRADES, columns, sieve, block.line, faults)
+    return usable_rows(all_rows(_TRADES, columns), sieve, block.line, faults)

@@ -1,4 +1,4 @@
-"""Tardis CSV files (all six tick datasets, one instrument a file) as batches of the dataset's own columns.
+"""Tardis CSV files (all six tick datasets) as batches of the dataset's own columns; `grouped` splits those of many.
 
 Format: https://docs.tardis.dev/downloadable-csv-files
 """
@@ -14,7 +14,16 @@ from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Datase
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
-from market_data_pipeline.sources.formats.usable import Sieve, far_from, not_positive, own_batch, sides, unlike
+from market_data_pipeline.sources.formats.usable import (
+    Fault,
+    Sieve,
+    all_rows,
+    far_from,
+    not_positive,
+    sides,
+    unlike,
+    usable_rows,
+)
 from market_data_pipeline.sources.symbols import file_symbol
 
 _LEVEL = re.compile(r"(ask|bid)_(price|amount)_([0-9]+)")
@@ -52,11 +61,43 @@ def read_tardis(
         SourceError: the file is torn, a column is missing, a number is none, or no row can be used.
     """
     sieve = Sieve(path, rejects)
-    for block in typed_blocks(path, lambda header: _form(path, dataset, header)):
-        batch = _batch(block, dataset, sieve, day, exchange, symbol)
+    for block in tardis_blocks(path, dataset):
+        rows, faults = own_rows(block, dataset, day, exchange)
+        symbols = block.rows.column("symbol")
+        foreign = unlike("symbol", symbols, lambda text: file_symbol(text) == file_symbol(symbol), symbol)
+        batch = usable_rows(rows, sieve, block.line, [foreign, *faults])
         if batch.num_rows:
             yield batch
     sieve.finish()
+
+
+def tardis_blocks(path: Path, dataset: Dataset) -> Iterator[Block]:
+    """Streams a file's rows, typed, with the columns `exchange`, `symbol` and the vendor's names of the dataset's own.
+
+    Raises:
+        SourceError: the file is torn, a column is missing, or a number is none.
+    """
+    return typed_blocks(path, lambda header: _form(path, dataset, header))
+
+
+def own_rows(block: Block, dataset: Dataset, day: date, exchange: str) -> tuple[pa.RecordBatch, list[Fault | None]]:
+    """All rows of a block as the dataset's own columns, and what is wrong with some of them.
+
+    Args:
+        block: one of `tardis_blocks`.
+        dataset: which tick dataset it holds.
+        day: the file's day.
+        exchange: the vendor's exchange id, as in the file's name.
+    """
+    columns = {column.name: block.rows.column(vendor_name(column.name)) for column in dataset.columns}
+    faults = [
+        unlike("exchange", block.rows.column("exchange"), exchange.__eq__, exchange),
+        far_from(day, columns["timestamp"], 1),
+    ]
+    if dataset.name in _EVENTS:
+        columns["side"], fault = sides(columns["side"])
+        faults += [fault, not_positive("price", columns["price"]), not_positive("amount", columns["amount"])]
+    return all_rows(dataset, columns), faults
 
 
 def _form(path: Path, dataset: Dataset, header: list[str]) -> Form:
@@ -71,17 +112,3 @@ def _form(path: Path, dataset: Dataset, header: list[str]) -> Form:
 def _field(dataset: Dataset, column: Column) -> Field:
     required = not column.nullable or (dataset.name in _EVENTS and column.type == REAL)
     return Field(vendor_name(column.name), pa.int64() if column.type == TIME else column.type, required)
-
-
-def _batch(block: Block, dataset: Dataset, sieve: Sieve, day: date, exchange: str, symbol: str) -> pa.RecordBatch:
-    rows = block.rows
-    columns = {column.name: rows.column(vendor_name(column.name)) for column in dataset.columns}
-    faults = [
-        unlike("exchange", rows.column("exchange"), exchange.__eq__, exchange),
-        unlike("symbol", rows.column("symbol"), lambda text: file_symbol(text) == file_symbol(symbol), symbol),
-        far_from(day, columns["timestamp"], 1),
-    ]
-    if dataset.name in _EVENTS:
-        columns["side"], fault = sides(columns["side"])
-        faults += [fault, not_positive("price", columns["price"]), not_positive("amount", columns["amount"])]
-    return own_batch(dataset, columns, sieve, block.line, faults)

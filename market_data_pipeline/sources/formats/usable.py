@@ -44,29 +44,39 @@ class Sieve:
         rejects: the count that is added to.
         seen: rows that came in.
         kept: rows that can be used.
+        of: whose rows they are, where the file holds those of others too.
     """
 
     path: Path
     rejects: Rejects
     seen: int = 0
     kept: int = 0
+    of: str = ""
     _reasons: dict[str, str] = field(default_factory=dict)
 
     def keep(self, rows: int, line: int, faults: Iterable[Fault | None]) -> pa.Array | None:
         """The filter for a block of rows whose first stands on this line; None where all can be used."""
-        good = np.ones(rows, bool)
-        for fault in faults:
-            if fault is None:
-                continue
-            bad = fault.bad & good
-            count = int(np.count_nonzero(bad))
-            if count:
-                self.rejects[self._reason(fault, line, int(np.argmax(bad)))] += count
-                good &= ~bad
+        good, found = first_faults(rows, faults)
+        for fault, bad in found:
+            self.count(fault, int(np.argmax(bad)), line, int(np.count_nonzero(bad)))
         kept = int(np.count_nonzero(good))
         self.seen += rows
         self.kept += kept
         return None if kept == rows else pa.array(good)
+
+    def count(self, fault: Fault, row: int, line: int, rows: int) -> None:
+        """Counts some rows of a block under a fault.
+
+        Args:
+            fault: what they have.
+            row: the first of them, counted from the block's first.
+            line: the line on which the block's first row stands.
+            rows: how many.
+        """
+        if fault.reason not in self._reasons:
+            found = str(fault.values[row].as_py())[:_SHOWN]
+            self._reasons[fault.reason] = f"{fault.reason} (first in {self.path} line {line + row}: {found!r})"
+        self.rejects[self._reasons[fault.reason]] += rows
 
     def finish(self) -> None:
         """Ends the file.
@@ -76,15 +86,23 @@ class Sieve:
                 it for an empty day would make the lake drop what it has.
         """
         if self.seen and not self.kept:
+            whose = f" of {self.of}" if self.of else ""
             raise SourceError(
-                f"{self.path}: none of its {self.seen} rows can be used; {'; '.join(self._reasons.values())}"
+                f"{self.path}: none of its {self.seen} rows{whose} can be used; {'; '.join(self._reasons.values())}"
             )
 
-    def _reason(self, fault: Fault, line: int, row: int) -> str:
-        if fault.reason not in self._reasons:
-            found = str(fault.values[row].as_py())[:_SHOWN]
-            self._reasons[fault.reason] = f"{fault.reason} (first in {self.path} line {line + row}: {found!r})"
-        return self._reasons[fault.reason]
+
+def first_faults(
+    rows: int, faults: Iterable[Fault | None]
+) -> tuple[npt.NDArray[np.bool_], list[tuple[Fault, npt.NDArray[np.bool_]]]]:
+    """Which rows of a block have no fault; and each fault with the rows that have it and none before it."""
+    good = np.ones(rows, bool)
+    found = []
+    for fault in faults:
+        if fault is not None and (bad := fault.bad & good).any():
+            found.append((fault, bad))
+            good &= ~bad
+    return good, found
 
 
 def far_from(day: date, times: pa.Array, unit: int) -> Fault | None:
@@ -130,23 +148,29 @@ def sides(values: pa.DictionaryArray) -> tuple[pa.DictionaryArray, Fault | None]
     return pa.DictionaryArray.from_arrays(known.take(values.indices), _SIDES), fault
 
 
-def own_batch(
-    dataset: Dataset, columns: dict[str, pa.Array], sieve: Sieve, line: int, faults: Iterable[Fault | None]
-) -> pa.RecordBatch:
-    """A batch of the dataset's own columns, without the rows at fault.
+def all_rows(dataset: Dataset, columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    """A batch of the dataset's own columns.
 
     Args:
         dataset: whose columns are wanted.
         columns: each of them by name, times as whole microseconds; a `local_timestamp` that is missing becomes the
             exchange's time.
-        sieve: counts what is set aside.
-        line: the line on which the first row stands.
-        faults: what is wrong with the rows.
     """
     local = columns["local_timestamp"]
     if local.null_count:
         columns = columns | {"local_timestamp": pc.coalesce(local, columns["timestamp"])}
     arrays = [columns[column.name].cast(column.type) for column in dataset.columns]
-    batch = pa.RecordBatch.from_arrays(arrays, schema=dataset.own_schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=dataset.own_schema)
+
+
+def usable_rows(batch: pa.RecordBatch, sieve: Sieve, line: int, faults: Iterable[Fault | None]) -> pa.RecordBatch:
+    """The batch without the rows at fault.
+
+    Args:
+        batch: some rows of a file.
+        sieve: counts what is set aside.
+        line: the line on which the first row stands.
+        faults: what is wrong with the rows.
+    """
     keep = sieve.keep(batch.num_rows, line, faults)
     return batch if keep is None else batch.filter(keep)

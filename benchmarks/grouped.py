@@ -1,0 +1,195 @@
+"""Grouped and wide days: time and peak memory of each step, in a process of its own.
+
+python -m benchmarks.grouped options --rows 5000000 --instruments 2000
+python -m benchmarks.grouped book --rows 3000000
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from benchmarks.vendor_days import BOOK_NAME, DAY, OPTIONS_NAME, write_book, write_options
+from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.instruments import Selection
+
+_BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "BNB")
+_ONE = "binance-futures:Perp:BTC-USDT"
+
+
+def main() -> None:
+    """Makes the file if it is not there, runs the steps, and prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["options", "book"])
+    parser.add_argument("--rows", type=int, help="5,000,000 of options, 3,000,000 of a book by default")
+    parser.add_argument("--instruments", type=int, help="how many share the rows: 2,000 options, 1 book by default")
+    parser.add_argument("--runs", type=int, default=3, help="of each step, in turn; the median is printed")
+    parser.add_argument("--folder", type=Path, help="keeps the vendor's file for the next time")
+    parser.add_argument("--step", choices=sorted(_STEPS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step:
+        _measure(_STEPS[arguments.step], arguments.folder)
+        return
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vendor-days-"))
+    try:
+        (_options if arguments.what == "options" else _book)(folder, arguments)
+    finally:
+        if arguments.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _options(folder: Path, arguments: argparse.Namespace) -> None:
+    rows, instruments = arguments.rows or 5_000_000, arguments.instruments or 2000
+    home = folder / f"options-{rows}-{instruments}"
+    _made(home / OPTIONS_NAME, lambda path: write_options(path, rows, instruments))
+    print(
+        f"{rows:,} rows of options over {instruments:,} instruments, {_megabytes(home / OPTIONS_NAME):,.0f} MB packed"
+    )
+    found = _in_turn(home, ["parse", "split", "write"], arguments.runs)
+    for step in ("split", "write"):
+        print(f"{step} / parse: {found[step] / found['parse']:.2f}")
+
+
+def _book(folder: Path, arguments: argparse.Namespace) -> None:
+    rows, bases = arguments.rows or 3_000_000, _BASES[: arguments.instruments or 1]
+    home = folder / f"book-{rows}-{len(bases)}"
+    for base in bases:
+        name = BOOK_NAME.format(symbol=f"{base}USDT")
+        _made(home / name, lambda path, base=base: write_book(path, f"{base}USDT", rows // len(bases)))
+    print(f"{rows:,} rows of book_snapshot_25 over {len(bases)} instruments")
+    _in_turn(home, ["parse", "write_book", "read_hour"], arguments.runs)
+
+
+def _made(path: Path, make: Callable[[Path], None]) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path)
+
+
+def _megabytes(path: Path) -> float:
+    return path.stat().st_size / 1e6
+
+
+def _in_turn(home: Path, steps: list[str], runs: int) -> dict[str, float]:
+    """Each step in its own process, one after another and again, so that all see the machine in the same mood."""
+    took: dict[str, list[dict[str, float]]] = {step: [] for step in steps}
+    for _ in range(runs):
+        for step in steps:
+            command = [sys.executable, "-m", "benchmarks.grouped", "options", "--step", step, "--folder", str(home)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(done.stderr)
+            took[step].append(json.loads(done.stdout.splitlines()[-1]))
+    medians = {}
+    for step, found in took.items():
+        medians[step] = statistics.median(each["seconds"] for each in found)
+        seconds = ", ".join(f"{each['seconds']:.1f}" for each in found)
+        cpu = statistics.median(each["cpu"] for each in found)
+        peak = max(each["peak"] for each in found)
+        print(
+            f"{step:12} {medians[step]:6.1f} s ({seconds})  CPU {cpu:.1f} s  peak {peak:,.0f} MB  {found[0]['said']}",
+            flush=True,
+        )
+    return medians
+
+
+def _measure(step: Callable[[Path], object], home: Path) -> None:
+    started = time.perf_counter()
+    said = step(home)
+    seconds = time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = used.ru_utime + used.ru_stime
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": used.ru_maxrss / 1024, "said": said}))
+
+
+def _parse(home: Path) -> str:
+    """What no reader of such a file can do without: unpacking and parsing, typed as the dataset is."""
+    from pyarrow import csv
+
+    from market_data_pipeline.sources.formats.unpack import line_blocks
+
+    rows = 0
+    texts = dict.fromkeys(("exchange", "symbol", "type", "underlying_index"), pa.dictionary(pa.int32(), pa.string()))
+    for path in home.glob("*.csv.gz"):
+        names: list[str] = []
+        for text in line_blocks(path):
+            table = csv.read_csv(
+                pa.BufferReader(text),
+                csv.ReadOptions(column_names=names, block_size=len(text) + 1),
+                convert_options=csv.ConvertOptions(column_types=texts),
+            )
+            names = names or table.column_names
+            rows += table.num_rows
+    return f"{rows:,} rows"
+
+
+def _split(home: Path) -> str:
+    """Through the source, each instrument's rows read once and let go of."""
+    from collections import Counter
+
+    from market_data_pipeline.sources.files.source import FilesSource
+
+    instruments = rows = 0
+    for file in FilesSource(home).files("options_chain", DAY, Selection()):
+        instruments += 1
+        rows += sum(batch.num_rows for batch in file.read(Counter()))
+    return f"{rows:,} rows, {instruments:,} instruments"
+
+
+def _write(home: Path) -> str:
+    lake = Path(tempfile.mkdtemp(prefix="lake-", dir=home))
+    try:
+        return _written(home, lake, "options_chain")
+    finally:
+        shutil.rmtree(lake, ignore_errors=True)
+
+
+def _write_book(home: Path) -> str:
+    shutil.rmtree(home / "lake", ignore_errors=True)
+    return _written(home, home / "lake", "book_snapshot_25")
+
+
+def _written(home: Path, lake: Path, data_type: str) -> str:
+    from market_data_pipeline.lake.stores.local import LocalStore
+    from market_data_pipeline.lake.writer import write_days
+    from market_data_pipeline.sources.files.source import FilesSource
+
+    files = FilesSource(home).files(data_type, DAY, Selection())
+    report = write_days(LocalStore(lake), DATASETS[data_type], [DAY], Selection(), files)
+    if report.failures:
+        raise SystemExit(report.failures[0].message)
+    rows = sum(file.span.rows for file in report.files)
+    return f"{rows:,} rows in {len(report.files):,} files x {len(report.dataset.layouts)} layouts"
+
+
+def _read_hour(home: Path) -> str:
+    from market_data_pipeline import MarketDataLake
+    from market_data_pipeline.lake.ordering import in_order, times
+    from market_data_pipeline.model.windows import midnight
+
+    noon = midnight(DAY) + timedelta(hours=12)
+    found = MarketDataLake(home / "lake").ticks(_ONE, "book_snapshot_25", noon, noon + timedelta(hours=1))
+    return f"{found.num_rows:,} rows, {'in' if in_order(times(found)) else 'NOT in'} order of time"
+
+
+_STEPS: dict[str, Callable[[Path], str]] = {
+    "parse": _parse,
+    "split": _split,
+    "write": _write,
+    "write_book": _write_book,
+    "read_hour": _read_hour,
+}
+
+
+if __name__ == "__main__":
+    main()
