@@ -91,7 +91,7 @@ class TestWhen:
         assert FUTURE in names(calm, "trades")
         for file in source.files(KIND, calm, Selection()):
             assert sum(batch.num_rows for batch in file.read(Counter())) > 0
-        assert "where prices move fast" in source.describe(KIND)
+        assert "where prices move fast from 2019" in source.describe(KIND)
 
     def test_the_most_traded_has_some_on_most_days(self):
         assert np.mean([rows_of(KIND, FUTURES_BTC, day).num_rows > 0 for day in SOME_DAYS]) > 0.9

@@ -175,10 +175,10 @@ def volatility(asset: str, hour: int, within: Reals, money: Reals, years: Reals)
         money: the logarithm of forward / strike.
         years: the time to the expiry.
     """
-    days = hour // 24 // 4, (hour % 96 + within) / 96
-    level = 0.58 + 0.1 * noise(f"volatility/{asset}", *days)
-    term = 0.06 * noise(f"volatility/{asset}/term", *days) * np.minimum(years * 6, 1.0)
-    skew = 0.06 + 0.05 * noise(f"volatility/{asset}/skew", *days)
+    cell, part = hour // 96, (hour % 96 + within) / 96
+    level = 0.58 + 0.1 * noise(f"volatility/{asset}", cell, part)
+    term = 0.06 * noise(f"volatility/{asset}/term", cell, part) * np.minimum(years * 6, 1.0)
+    skew = 0.06 + 0.05 * noise(f"volatility/{asset}/skew", cell, part)
     # as far as prices go until the expiry, so that a week's smile is as wide as a month's; flat beyond
     far = np.clip(money / np.sqrt(np.maximum(years, 1 / 52)), -1.2, 1.2)
     return level * (1.0 + term + skew * far + 0.12 * far * far)

@@ -11,8 +11,7 @@ import pyarrow as pa
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
-from market_data_pipeline.sources.sample.books import DEEP, SHALLOW, day_books
-from market_data_pipeline.sources.sample.chain import day_chain
+from market_data_pipeline.sources.sample.books import DEEP, SHALLOW
 from market_data_pipeline.sources.sample.columns import (
     Columns,
     batches,
@@ -23,9 +22,6 @@ from market_data_pipeline.sources.sample.columns import (
     trade_columns,
 )
 from market_data_pipeline.sources.sample.listing import FIRST_DAY, LAST_DAY, Listed, listed_on, listing_table
-from market_data_pipeline.sources.sample.positions import day_liquidations
-from market_data_pipeline.sources.sample.tickers import day_tickers
-from market_data_pipeline.sources.sample.trades import day_trades
 from market_data_pipeline.sources.venues import contract_of
 
 
@@ -47,31 +43,19 @@ class _Kind:
 
 
 _LEVERAGED = (InstrumentType.PERPETUAL, InstrumentType.FUTURE)
-_BOOKED = (InstrumentType.SPOT, *_LEVERAGED)
-_OPTIONS = (InstrumentType.OPTION,)
-
 # an option's book is the best bid and ask of its chain
+_BOOKED = (InstrumentType.SPOT, *_LEVERAGED)
+
 _KINDS: Mapping[str, _Kind] = MappingProxyType(
     {
-        "trades": _Kind(
-            (*_BOOKED, *_OPTIONS), "all its instruments", lambda each, day: trade_columns(day_trades(each, day), each)
-        ),
-        "book_snapshot_5": _Kind(
-            _BOOKED, "spot, perpetuals and futures", lambda each, day: book_columns(day_books(each, day, SHALLOW), each)
-        ),
-        "book_snapshot_25": _Kind(
-            _BOOKED, "spot, perpetuals and futures", lambda each, day: book_columns(day_books(each, day, DEEP), each)
-        ),
+        "trades": _Kind(tuple(InstrumentType), "all its instruments", trade_columns),
+        "book_snapshot_5": _Kind(_BOOKED, "spot, perpetuals and futures", partial(book_columns, depth=SHALLOW)),
+        "book_snapshot_25": _Kind(_BOOKED, "spot, perpetuals and futures", partial(book_columns, depth=DEEP)),
         "liquidations": _Kind(
-            _LEVERAGED,
-            "perpetuals and futures, where prices move fast,",
-            lambda each, day: liquidation_columns(day_liquidations(each, day), each),
-            everyday=False,
+            _LEVERAGED, "perpetuals and futures where prices move fast", liquidation_columns, everyday=False
         ),
-        "derivative_ticker": _Kind(
-            _LEVERAGED, "perpetuals and futures", lambda each, day: ticker_columns(day_tickers(each, day), each)
-        ),
-        "options_chain": _Kind(_OPTIONS, "options", lambda each, day: chain_columns(day_chain(each, day), each)),
+        "derivative_ticker": _Kind(_LEVERAGED, "perpetuals and futures", ticker_columns),
+        "options_chain": _Kind((InstrumentType.OPTION,), "options", chain_columns),
     }
 )
 
@@ -94,7 +78,7 @@ class SampleSource:
         for listed in listed_on(day):
             if listed.instrument.type in kind.types and listed.instrument in selection:
                 read = partial(_read, data_type, listed, day)
-                if kind.everyday or any(True for _ in read(Rejects())):
+                if kind.everyday or next(read(Rejects()), None) is not None:
                     yield DayRows(day, listed.instrument, self.name, read)
 
     def describe(self, data_type: str) -> str:
@@ -102,7 +86,8 @@ class SampleSource:
         kind = _KINDS.get(data_type)
         if kind is None:
             return f"sample holds no {data_type}, only {', '.join(self.data_types)}"
-        return f"sample holds {data_type} of {kind.whose} for every day from {FIRST_DAY} to {LAST_DAY}"
+        often = "for every day " if kind.everyday else ""
+        return f"sample holds {data_type} of {kind.whose} {often}from {FIRST_DAY} to {LAST_DAY}"
 
     def contract(self, instrument: Instrument) -> Contract:
         """How this instrument's amounts become values: the venue's built-in rule."""

@@ -11,11 +11,8 @@ from market_data_pipeline.sources.sample.listing import Listed
 from market_data_pipeline.sources.sample.market import HOUR_MS, log_index, mark, premium
 from market_data_pipeline.sources.sample.numbers import Draws, Grid, Integers, Reals, exp
 from market_data_pipeline.sources.sample.positions import open_interest
-from market_data_pipeline.sources.sample.ticks import Ticks, beats, received, received_on, while_listed
+from market_data_pipeline.sources.sample.ticks import NEVER, Ticks, beats, received, received_on, while_listed
 from market_data_pipeline.sources.sample.trades import last_prices
-
-NO_FUNDING = -1
-"""The funding time of what has no funding."""
 
 _EVERY_MS = 5_000
 _FUNDING_HOURS = 8
@@ -28,7 +25,7 @@ class Tickers(Ticks):
     """Columns of tickers.
 
     Attributes:
-        funding_timestamp: when the next funding takes place, microseconds since 1970; NO_FUNDING for futures.
+        funding_timestamp: when the next funding takes place, microseconds since 1970; NEVER for futures.
         funding_rate: of the next funding, a fraction; NaN for futures.
         predicted_funding_rate: of the one after it, as it looks so far; NaN for futures.
         open_interest: in the venue's own unit.
@@ -61,7 +58,7 @@ def hour_tickers(listed: Listed, hour: int) -> Tickers:
     instrument = listed.instrument
     offset = beats(f"ticker/{instrument.id}", hour, _EVERY_MS)
     timestamp = (hour * HOUR_MS + offset) * 1_000
-    next_funding, rate, predicted = NO_FUNDING, np.full(len(offset), np.nan), np.full(len(offset), np.nan)
+    next_funding, rate, predicted = NEVER, np.full(len(offset), np.nan), np.full(len(offset), np.nan)
     if instrument.type is InstrumentType.PERPETUAL:
         interval = hour // _FUNDING_HOURS
         next_funding = (interval + 1) * _FUNDING_HOURS * HOUR_MS * 1_000

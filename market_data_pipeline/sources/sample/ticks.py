@@ -36,6 +36,9 @@ _CLOCKS = MappingProxyType(
         "deribit": Clock(-320_000, 6_000),
     }
 )
+NEVER = -1
+"""A time that does not come, such as the next funding of a future."""
+
 # no delay is longer than this many jitters, half a minute at most: a file needs one hour beyond either of its ends
 _LONGEST_JITTER = 2_000.0
 
