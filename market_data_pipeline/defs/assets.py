@@ -126,23 +126,21 @@ def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
 def _source_rows(source: Source, dataset: Dataset, days: list[date], selection: Selection) -> Iterator[DayRows]:
     """What a source has for some days; what it should have and has not comes as rows that cannot be read.
 
-    That is an instrument that the selection names by its id, and a day without anything. Instruments that globs select
-    need not have every type of ticks, but trades they should.
+    That is a day without anything, and a day without trades of an instrument that the selection names by its id. Of
+    which instruments a source has the other types of ticks, it knows best itself.
     """
     for day in days:
         found: set[Instrument | None] = set()
         for file in source.files(dataset.name, day, selection):
             found.add(file.instrument)
             yield file
-        for instrument in selection.named:
-            expired = instrument.expiry is not None and instrument.expiry < day
-            if instrument.type in dataset.instrument_types and instrument not in found and not expired:
+        for instrument in selection.named if dataset is TRADES else ():
+            if instrument not in found and not (instrument.expiry and instrument.expiry < day):
                 found.add(instrument)
                 yield _nothing(source, dataset.name, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
-        if not found and selection.everything:
-            yield _nothing(source, dataset.name, day, "", None)
-        elif not found and dataset is TRADES:
-            yield _nothing(source, dataset.name, day, f" for {selection} (MARKET_DATA_INSTRUMENTS)", None)
+        if not found and (selection.everything or dataset is TRADES):
+            asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
+            yield _nothing(source, dataset.name, day, asked, None)
 
 
 def _nothing(source: Source, data_type: str, day: date, asked: str, instrument: Instrument | None) -> DayRows:

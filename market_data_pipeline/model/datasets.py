@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from market_data_pipeline.model.errors import DatasetError, LayoutError
-from market_data_pipeline.model.instruments import Instrument, InstrumentType
+from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout, instrument_fields
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ class Dataset:
         order: the columns by which rows are sorted within an instrument's day.
         timeframe: of candles, else None.
         row_group_rows: how many rows a row group of a day file holds at most.
-        instrument_types: which types of instruments can have such rows.
     """
 
     name: str
@@ -122,7 +121,6 @@ class Dataset:
     order: tuple[str, ...] = ("timestamp",)
     timeframe: Timeframe | None = None
     row_group_rows: int = 262_144
-    instrument_types: tuple[InstrumentType, ...] = tuple(InstrumentType)
 
     def __post_init__(self) -> None:
         self._check_layouts()
@@ -429,27 +427,11 @@ _FEATURE_SETS = {
     "ml_signals": "a model's probability and position for one candle, known at its close",
 }
 
-_DERIVATIVES = (InstrumentType.PERPETUAL, InstrumentType.FUTURE)
-_TYPES = {
-    "liquidations": _DERIVATIVES,
-    "derivative_ticker": _DERIVATIVES,
-    "options_chain": (InstrumentType.OPTION,),
-}
-
 DATASETS: "dict[str, Dataset]" = {
     dataset.name: dataset
     for dataset in (
         *(
-            Dataset(
-                name,
-                Kind.TICKS,
-                Tier.EXECUTION,
-                row,
-                columns,
-                _TICK_LAYOUTS,
-                row_group_rows=rows,
-                instrument_types=_TYPES.get(name, tuple(InstrumentType)),
-            )
+            Dataset(name, Kind.TICKS, Tier.EXECUTION, row, columns, _TICK_LAYOUTS, row_group_rows=rows)
             for name, (row, columns, rows) in _TICK_COLUMNS.items()
         ),
         Dataset(

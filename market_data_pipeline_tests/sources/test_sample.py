@@ -1,8 +1,6 @@
-import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_data_pipeline.model.contracts import LINEAR, Contract, VolumeUnit
-from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS
+from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, Kind
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.windows import DAY, EPOCH, days_between, microseconds, midnight
 from market_data_pipeline.sources.sample import market, numbers
@@ -22,49 +20,28 @@ from market_data_pipeline.sources.sample.source import SampleSource
 from market_data_pipeline.sources.sample.trades import NUMBERS_AN_HOUR, day_trades, hour_trades
 from market_data_pipeline.sources.symbols import instrument_of
 from market_data_pipeline.transforms.laws import broken_tick_laws
+from market_data_pipeline_tests.sources.sample_days import (
+    DERIBIT_BTC,
+    FUTURES_BTC,
+    THE_DAY,
+    crc,
+    file_of,
+    listed,
+    names,
+    on_grid,
+    options,
+    times,
+    trades,
+)
 from market_data_pipeline_tests.sources.source_contract import SourceContract
 
-THE_DAY = date(2024, 8, 8)
 SCHEMA = DATASETS["trades"].own_schema
-FUTURES_BTC = "binance-futures:Perp:BTC-USDT"
-DERIBIT_BTC = "deribit:Perp:BTC-USD"
 MINUTE = 60_000_000
 any_day = st.dates(date(2019, 1, 1), date(2035, 12, 31))
 
 
-def file_of(instrument, day):
-    (file,) = SampleSource().files("trades", day, Selection.of(instrument))
-    return file
-
-
-def trades(instrument, day=THE_DAY):
-    return pa.Table.from_batches(file_of(instrument, day).read(Counter()), SCHEMA)
-
-
-def times(table, name="timestamp"):
-    return table[name].cast(pa.int64()).to_numpy()
-
-
 def trade_numbers(table):
     return np.array([int(text.rpartition("-")[2]) for text in table["id"].to_pylist()])
-
-
-def names(day):
-    return [file.instrument.id for file in SampleSource().files("trades", day, Selection())]
-
-
-def crc(table):
-    """A checksum of the values, which no release of Arrow can change."""
-    total = 0
-    for column in table.columns:
-        texts = pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
-        values = "\n".join(column.to_pylist()).encode() if texts else np.asarray(column.to_numpy()).tobytes()
-        total = zlib.crc32(values, total)
-    return total
-
-
-def listed(instrument, day=THE_DAY):
-    return next(each for each in listed_on(day) if each.instrument.id == instrument)
 
 
 class TestContract(SourceContract):
@@ -81,7 +58,7 @@ class TestSame:
         ("instrument", "day", "rows", "checksum"),
         [
             ("deribit:Future:BTC-USD-240927", THE_DAY, 3_955, 1316080594),
-            ("deribit:Option:BTC-USD-65000-240830-P", THE_DAY, 427, 2422063613),
+            ("deribit:Option:BTC-USD-65000-240830-P", THE_DAY, 427, 91803837),
             ("binance-delivery:Perp:BTC-USD", date(2031, 2, 28), 9_704, 437331621),
         ],
     )
@@ -92,7 +69,7 @@ class TestSame:
     def test_the_order_in_which_days_are_read_does_not_matter(self):
         days = list(days_between(date(2022, 3, 30), date(2022, 4, 2)))
         forward = {day: crc(trades("binance:SPOT_PAIR:ETH-USDT", day)) for day in days}
-        for cache in (market.index_path, market.turbulence, market._log_hours):
+        for cache in (market.index_path, market.turbulence, market._log_hours, hour_trades):
             cache.cache_clear()
         numbers._lattice.cache_clear()
         assert {day: crc(trades("binance:SPOT_PAIR:ETH-USDT", day)) for day in reversed(days)} == forward
@@ -100,8 +77,8 @@ class TestSame:
 
     def test_two_threads_with_cold_caches_agree_with_one(self):
         jobs = [(each, day) for day in (THE_DAY, date(2020, 2, 29)) for each in names(day)]
-        market.index_path.cache_clear()
-        market._log_hours.cache_clear()
+        for cache in (market.index_path, market._log_hours, hour_trades):
+            cache.cache_clear()
         with ThreadPoolExecutor(2) as pool:
             together = list(pool.map(lambda job: crc(trades(*job)), jobs))
         assert together == [crc(trades(*job)) for job in jobs]
@@ -175,7 +152,7 @@ class TestMidnight:
         source = SampleSource()
         for day in (date(2018, 12, 31), date(1970, 1, 1), date.min, LAST_DAY + DAY, date.max):
             assert list(source.files("trades", day, Selection())) == []
-            assert source.listings(day).num_rows == 0
+            assert source.listings(day, Selection()).num_rows == 0
         assert len(names(FIRST_DAY)) >= 6
         assert len(names(LAST_DAY)) >= 6
         for instrument in names(FIRST_DAY):
@@ -209,14 +186,13 @@ class TestPrices:
             assert abs(np.log(tomorrow / today)) < 0.3
 
     def test_prices_and_amounts_lie_on_their_grids_as_decimal_texts_do(self):
-        listing = {row["instrument_id"]: row for row in SampleSource().listings(THE_DAY).to_pylist()}
+        listing = {row["instrument_id"]: row for row in SampleSource().listings(THE_DAY, Selection()).to_pylist()}
         for instrument, row in listing.items():
             table = trades(instrument)
             for column, step in (("price", row["tick_size"]), ("amount", row["lot_size"])):
-                exact = Fraction(repr(step))
-                for value in set(table[column].to_pylist()):
-                    assert (Fraction(repr(value)) / exact).denominator == 1
-                    assert len(repr(value)) < 14
+                values = table[column].to_pylist()
+                assert on_grid(values, step)
+                assert max(len(repr(value)) for value in set(values)) < 14
 
     def test_deribit_amounts_are_tens_of_dollars(self):
         amounts = trades(DERIBIT_BTC)["amount"].to_numpy()
@@ -246,19 +222,22 @@ class TestPrices:
         at = hour_of(midnight(day)) + hour
         for each in listed_on(day):
             bid, ask = quotes(each.instrument, each.terms.tick, each.terms.spread, at, offset)
-            assert np.all((bid >= 1) & (bid < ask))
+            assert np.all((bid >= 0) & (bid < ask))
             middle = mid(each.instrument, at, offset) / each.terms.tick.step
-            assert np.all(ask >= middle - 1e-6)
-            assert np.all((bid <= middle + 1e-6) | (bid == 1))
+            assert np.all((bid <= middle + 1e-6) & (ask >= middle - 1e-6))
+            # only options can be so cheap that nobody bids
+            assert np.all(bid > 0) or each.instrument.type is InstrumentType.OPTION
 
-    def test_takers_never_trade_inside_the_quotes(self):
-        for each in listed_on(THE_DAY):
-            at = hour_of(midnight(THE_DAY)) + 14
+    @pytest.mark.parametrize(("day", "hour"), [(THE_DAY, 14), (date(2024, 8, 30), 5)])
+    def test_takers_never_trade_inside_the_quotes(self, day, hour):
+        for each in listed_on(day):
+            at = hour_of(midnight(day)) + hour
             rows = hour_trades(each, at)
             offset = rows.timestamp // 1_000 - at * HOUR_MS
             bid, ask = quotes(each.instrument, each.terms.tick, each.terms.spread, at, offset)
             best_ask, best_bid = each.terms.tick.values(ask), each.terms.tick.values(bid)
             assert np.all(np.where(rows.buy, rows.price >= best_ask, rows.price <= best_bid))
+            assert np.all(rows.buy | (bid > 0))
 
 
 class TestOptions:
@@ -266,13 +245,13 @@ class TestOptions:
     @given(any_day, st.integers(0, 23))
     def test_calls_and_puts_keep_parity(self, day, hour):
         at, offset = hour_of(midnight(day)) + hour, np.arange(0, HOUR_MS, 600_000)
-        options = [each.instrument for each in listed_on(day) if each.instrument.type is InstrumentType.OPTION]
-        assert len(options) % 2 == 0
-        for call in (each for each in options if each.side == "C"):
+        listed_options = [each.instrument for each in options(day)]
+        assert len(listed_options) % 2 == 0
+        for call in (each for each in listed_options if each.side == "C"):
             if market.expiry_of(call) <= EPOCH + timedelta(hours=at):
                 continue
             put = Instrument.option(call.venue, call.base, call.quote, call.strike, call.expiry, "P")
-            assert put in options
+            assert put in listed_options
             within = offset / HOUR_MS
             years = market.years_left(call, at, within)
             index = np.exp(market.index_path("BTC", at)[offset // 1_000])
@@ -355,9 +334,9 @@ class TestActivity:
         source = SampleSource()
         found = list(source.files("trades", day, Selection()))
         assert len(found) >= 8
-        # one liquid instrument and all of the dated ones: those that begin and end
+        # one liquid instrument and the dated ones but for the puts: those that begin and end
         for file in found:
-            if file.instrument.expiry is None and file.instrument.id != DERIBIT_BTC:
+            if file.instrument.side == "P" or (file.instrument.expiry is None and file.instrument.id != DERIBIT_BTC):
                 continue
             table = pa.Table.from_batches(file.read(Counter()), SCHEMA)
             assert broken_tick_laws(table, day) == []
@@ -377,7 +356,7 @@ class TestListing:
             today = names(day)
             assert today == sorted(today)
             assert any(":Future:" in name for name in today)
-            assert sum(":Option:" in name for name in today) in (2, 4)
+            assert 12 <= sum(":Option:" in name for name in today) <= 30
             for name in today:
                 seen.setdefault(name, []).append(day)
         futures = sorted(name[-6:] for name in seen if ":Future:" in name)
@@ -409,17 +388,31 @@ class TestListing:
         for day in days_between(date(2019, 2, 1), date(2021, 2, 1)):
             for each in listed_on(day):
                 if each.instrument.strike and each.start.date() == day:
-                    assert float(each.instrument.strike) / market.level("BTC", day) == pytest.approx(1, abs=0.06)
+                    assert float(each.instrument.strike) / market.level("BTC", day) == pytest.approx(1, abs=0.23)
+
+    def test_options_make_a_chain(self):
+        about_the_price = []
+        for day in days_between(date(2019, 1, 2), date(2024, 12, 31)):
+            strikes: dict[date, set[float]] = {}
+            for each in options(day):
+                if each.known_on(day):
+                    strikes.setdefault(each.instrument.expiry, set()).add(float(each.instrument.strike))
+            assert len(strikes) in (2, 3)
+            assert all(len(each) >= 3 for each in strikes.values())
+            nearest = strikes[min(strikes)]
+            assert len(nearest) >= 4
+            about_the_price.append(min(nearest) < market.level("BTC", day) < max(nearest))
+        assert np.mean(about_the_price) > 0.7
 
     def test_the_table_has_the_declared_schema(self):
-        table = SampleSource().listings(THE_DAY)
+        table = SampleSource().listings(THE_DAY, Selection())
         assert table.schema == pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTING_COLUMNS])
         table.validate(full=True)
         assert table["instrument_id"].to_pylist() == names(THE_DAY)
         assert set(table["known_from"].to_pylist()) == {"listing"}
 
     def test_rows_say_what_the_venues_say(self):
-        rows = {row["instrument_id"]: row for row in SampleSource().listings(THE_DAY).to_pylist()}
+        rows = {row["instrument_id"]: row for row in SampleSource().listings(THE_DAY, Selection()).to_pylist()}
         put = rows["deribit:Option:BTC-USD-65000-240830-P"]
         assert put["venue_symbol"] == "BTC-30AUG24-65000-P"
         assert (put["strike"], put["option_type"], put["settle_asset"]) == (65_000, "put", "BTC")
@@ -440,7 +433,7 @@ class TestListing:
             (each.end.date(), True),
             (each.end.date() + DAY, False),
         ):
-            assert (name in source.listings(day)["instrument_id"].to_pylist()) is known
+            assert (name in source.listings(day, Selection())["instrument_id"].to_pylist()) is known
 
     def test_contracts_are_the_venues(self):
         source = SampleSource()
@@ -449,11 +442,51 @@ class TestListing:
         delivery = Instrument.parse("binance-delivery:Perp:BTC-USD")
         assert source.contract(delivery) == Contract(True, 100.0, VolumeUnit.CONTRACTS)
 
-    def test_other_data_types_are_not_there(self):
+    def test_it_says_what_it_has(self):
         source = SampleSource()
-        assert list(source.files("liquidations", THE_DAY, Selection())) == []
-        assert "no liquidations" in source.describe("liquidations")
+        assert set(source.data_types) == {name for name, each in DATASETS.items() if each.kind is Kind.TICKS}
+        assert list(source.files("ohlcv_1m", THE_DAY, Selection())) == []
+        assert "no ohlcv_1m, only trades, " in source.describe("ohlcv_1m")
         assert "2019-01-01" in source.describe("trades")
+
+    @pytest.mark.parametrize(
+        ("data_type", "kinds"),
+        [
+            ("trades", {"SPOT_PAIR", "Perp", "Future", "Option"}),
+            ("book_snapshot_5", {"SPOT_PAIR", "Perp", "Future"}),
+            ("book_snapshot_25", {"SPOT_PAIR", "Perp", "Future"}),
+            ("derivative_ticker", {"Perp", "Future"}),
+            ("liquidations", {"Perp", "Future"}),
+            ("options_chain", {"Option"}),
+        ],
+    )
+    def test_each_kind_of_ticks_has_its_instruments(self, data_type, kinds):
+        found = names(THE_DAY, data_type)
+        assert {name.split(":")[1] for name in found} == kinds
+        assert found == sorted(found)
+        for day in (FIRST_DAY - DAY, LAST_DAY + DAY):
+            assert names(day, data_type) == []
+        assert names(FIRST_DAY, data_type)
+        assert names(LAST_DAY, data_type)
+
+    @pytest.mark.parametrize("data_type", SampleSource.data_types)
+    def test_any_kind_keeps_the_laws_of_ticks_and_its_listing(self, data_type):
+        # a day on which a future and options expire, one on which a future begins, options, and the sample itself
+        days = [date(2024, 9, 27), date(2024, 6, 14), date(2024, 7, 19), FIRST_DAY]
+        for day in days:
+            for file in SampleSource().files(data_type, day, Selection()):
+                each = listed(file.instrument.id, day)
+                if each.instrument.side == "P" or day not in (each.start.date(), each.end and each.end.date()):
+                    continue
+                table = pa.Table.from_batches(file.read(Counter()))
+                assert broken_tick_laws(table, day) == []
+                stamps = times(table)
+                local = times(table, "local_timestamp")
+                assert np.all(np.diff(local) >= 0)
+                assert microseconds(midnight(day)) <= local[0] <= local[-1] < microseconds(midnight(day) + DAY)
+                assert stamps.min() >= microseconds(each.start)
+                assert each.end is None or stamps.max() < microseconds(each.end)
+                assert np.all(stamps % 1_000 == 0)
 
 
 def test_a_far_day_costs_what_a_near_one_does():

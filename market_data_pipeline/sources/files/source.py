@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-import pyarrow as pa
-
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError

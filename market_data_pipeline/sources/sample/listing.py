@@ -22,6 +22,8 @@ LAST_DAY = date(2098, 12, 31)
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _QUARTERLY = 3
 _FUTURE_OVERLAP, _OPTION_OVERLAP = timedelta(days=14), timedelta(days=7)
+# how many expiries before its own (and a week) an option begins, and how far apart those strikes lie
+_STRIKES = ((2, 0.2), (1, 0.1))
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Terms:
         trades: trades on an average day, about.
         rush: orders in the moments before a full hour, and as many after it.
         quiet: share of minutes in which nobody trades.
+        levels: the fewest price levels on a side of its book; often there are more.
+        open_interest: lots held open, about; zero where nothing is.
     """
 
     tick: Grid
@@ -47,6 +51,8 @@ class Terms:
     trades: int
     rush: int
     quiet: float
+    levels: int
+    open_interest: int
 
 
 @dataclass(frozen=True)
@@ -83,37 +89,37 @@ _LASTING = tuple(
         (
             Instrument.spot("binance", "BTC", "USDT"),
             "BTCUSDT",
-            Terms(Grid("0.01"), Grid("0.00001"), 2e-6, 6e-6, 1_200, 32_000, 16, 0.004),
+            Terms(Grid("0.01"), Grid("0.00001"), 2e-6, 6e-6, 1_200, 32_000, 16, 0.004, 25, 0),
         ),
         (
             Instrument.spot("binance", "ETH", "USDT"),
             "ETHUSDT",
-            Terms(Grid("0.01"), Grid("0.0001"), 4e-6, 1.5e-5, 3_500, 22_000, 12, 0.01),
+            Terms(Grid("0.01"), Grid("0.0001"), 4e-6, 1.5e-5, 3_500, 22_000, 12, 0.01, 25, 0),
         ),
         (
             Instrument.perpetual("binance-futures", "BTC", "USDT"),
             "BTCUSDT",
-            Terms(Grid("0.1"), Grid("0.001"), 2e-6, 1e-5, 45, 40_000, 24, 0.004),
+            Terms(Grid("0.1"), Grid("0.001"), 2e-6, 1e-5, 45, 40_000, 24, 0.004, 25, 80_000_000),
         ),
         (
             Instrument.perpetual("binance-futures", "ETH", "USDT"),
             "ETHUSDT",
-            Terms(Grid("0.01"), Grid("0.001"), 4e-6, 1.5e-5, 700, 28_000, 20, 0.01),
+            Terms(Grid("0.01"), Grid("0.001"), 4e-6, 1.5e-5, 700, 28_000, 20, 0.01, 25, 700_000_000),
         ),
         (
             Instrument.perpetual("binance-delivery", "BTC", "USD"),
             "BTCUSD_PERP",
-            Terms(Grid("0.1"), Grid("1"), 5e-6, 2.5e-5, 12, 9_000, 8, 0.03),
+            Terms(Grid("0.1"), Grid("1"), 5e-6, 2.5e-5, 12, 9_000, 8, 0.03, 12, 5_000_000),
         ),
         (
             Instrument.perpetual("deribit", "BTC", "USD"),
             "BTC-PERPETUAL",
-            Terms(Grid("0.5"), Grid("10"), 1e-5, 2e-5, 150, 20_000, 20, 0.01),
+            Terms(Grid("0.5"), Grid("10"), 1e-5, 2e-5, 150, 20_000, 20, 0.01, 25, 80_000_000),
         ),
     )
 )
-_FUTURE = Terms(Grid("2.5"), Grid("10"), 6e-5, 8e-5, 200, 3_000, 3, 0.1)
-_OPTION = Terms(Grid("0.0005"), Grid("0.1"), 0.04, 0.02, 20, 350, 0, 0.2)
+_FUTURE = Terms(Grid("2.5"), Grid("10"), 6e-5, 8e-5, 200, 3_000, 3, 0.1, 3, 15_000_000)
+_OPTION = Terms(Grid("0.0005"), Grid("0.1"), 0.04, 0.02, 20, 350, 0, 0.2, 1, 6_000)
 
 
 @lru_cache(maxsize=64)
@@ -136,23 +142,49 @@ def last_friday(year: int, month: int) -> date:
     return last - timedelta(days=(last.weekday() - 4) % 7)
 
 
+def underlying_index(option: Instrument) -> str:
+    """Whose price an option's forward is: the future's of its expiry, or a synthetic one's, as Deribit names them.
+
+    A quarter's future begins before the options of its expiry do.
+    """
+    if option.expiry is None:
+        raise ValueError(f"{option} does not expire")
+    listed = option.expiry.month % _QUARTERLY == 0
+    return f"{'' if listed else 'SYN.'}{option.base}-{_dmy(option.expiry)}"
+
+
 def _futures(day: date) -> Iterator[Listed]:
     """The quarterly futures: each begins two weeks before the one before it expires."""
-    for before, expiry in _expiries(day, _QUARTERLY):
+    for number in _numbers(day, _QUARTERLY):
+        expiry = _expiry(number, _QUARTERLY)
         instrument = Instrument.future("deribit", "BTC", "USD", expiry)
-        yield _dated(instrument, f"BTC-{_dmy(expiry)}", _FUTURE, before - _FUTURE_OVERLAP)
+        begin = _expiry(number - 1, _QUARTERLY) - _FUTURE_OVERLAP
+        yield _dated(instrument, f"BTC-{_dmy(expiry)}", _FUTURE, begin)
 
 
 def _options(day: date) -> Iterator[Listed]:
-    """A call and a put of each month, at the strike that is nearest when they begin: a week before the last expire."""
-    for before, expiry in _expiries(day, 1):
-        begin = before - _OPTION_OVERLAP
-        price = level("BTC", begin)
-        step = 1_000 if price >= 20_000 else 250
-        strike = str(round(price / step) * step)
-        for side in ("C", "P"):
-            instrument = Instrument.option("deribit", "BTC", "USD", strike, expiry, side)
-            yield _dated(instrument, f"BTC-{_dmy(expiry)}-{strike}-{side}", _OPTION, begin)
+    """Calls and puts of each month: some strikes begin two months before it expires, closer ones a month before.
+
+    So two or three expiries are listed at a time, and the nearer one's strikes lie about the price of late.
+    """
+    for number in _numbers(day, 1):
+        expiry = _expiry(number, 1)
+        begins: dict[str, date] = {}
+        for months, apart in _STRIKES:
+            begin = _expiry(number - months, 1) - _OPTION_OVERLAP
+            for strike in _strikes(level("BTC", begin), apart):
+                begins.setdefault(strike, begin)
+        for strike, begin in begins.items():
+            for side in ("C", "P"):
+                instrument = Instrument.option("deribit", "BTC", "USD", strike, expiry, side)
+                yield _dated(instrument, f"BTC-{_dmy(expiry)}-{strike}-{side}", _OPTION, begin)
+
+
+def _strikes(price: float, apart: float) -> Iterator[str]:
+    """The strike that is nearest to a price, and one to either side."""
+    step = 1_000 if price >= 20_000 else 250
+    for side in (-1, 0, 1):
+        yield str(round(price * (1 + side * apart) / step) * step)
 
 
 def _dated(instrument: Instrument, symbol: str, terms: Terms, begin: date) -> Listed:
@@ -160,12 +192,15 @@ def _dated(instrument: Instrument, symbol: str, terms: Terms, begin: date) -> Li
     return Listed(instrument, symbol, terms, start, expiry_of(instrument))
 
 
-def _expiries(day: date, months: int) -> Iterator[tuple[date, date]]:
-    """The next three expiries from a day's month on, at every so many months, each after the expiry before it."""
-    count = (day.year * 12 + day.month - 1) // months
-    for number in range(count, count + 3):
-        before, expiry = (number - 1) * months + months - 1, number * months + months - 1
-        yield last_friday(before // 12, before % 12 + 1), last_friday(expiry // 12, expiry % 12 + 1)
+def _numbers(day: date, months: int) -> range:
+    """The next three expiries from a day's month on, where there is one at every so many months."""
+    first = (day.year * 12 + day.month - 1) // months
+    return range(first, first + 3)
+
+
+def _expiry(number: int, months: int) -> date:
+    year, month = divmod(number * months + months - 1, 12)
+    return last_friday(year, month + 1)
 
 
 def _dmy(day: date) -> str:

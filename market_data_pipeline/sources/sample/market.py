@@ -5,6 +5,7 @@ Times are an hour (counted from 1970, UTC) and milliseconds into it.
 """
 
 import math
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from types import MappingProxyType
@@ -13,7 +14,8 @@ import numpy as np
 
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.windows import EPOCH
-from market_data_pipeline.sources.sample.numbers import Draws, Grid, Integers, Reals, exp, log, noise, normal_cdf, spiky
+from market_data_pipeline.sources.sample import black76
+from market_data_pipeline.sources.sample.numbers import Draws, Grid, Integers, Reals, exp, log, noise, spiky
 
 HOUR_MS = 3_600_000
 EXPIRY_TIME = time(8, tzinfo=UTC)
@@ -29,6 +31,7 @@ _OCTAVES, _FINEST = 10, 0.012
 _HOUR_MOVE = 0.005
 _PERPETUAL_PREMIUM = 6e-4
 _SHORT_PREMIUM = 1.5e-4
+_RECENT_MS = 300_000
 
 
 def hour_of(moment: datetime) -> int:
@@ -64,6 +67,21 @@ def index_path(asset: str, hour: int) -> Reals:
     return _frozen(_bridge(moves, start, end))
 
 
+def log_index(asset: str, hour: int, offset: Integers) -> Reals:
+    """The logarithm of the index price at some milliseconds into an hour."""
+    path = index_path(asset, hour)
+    second, rest = offset // 1_000, (offset % 1_000) / 1_000.0
+    return path[second] + (path[second + 1] - path[second]) * rest
+
+
+def recent_move(asset: str, hour: int, offset: Integers) -> Reals:
+    """By how much the logarithm of the index price has changed within the five minutes before."""
+    before = offset - _RECENT_MS
+    within_hour = log_index(asset, hour, np.maximum(before, 0))
+    hour_before = log_index(asset, hour - 1, np.minimum(before + HOUR_MS, HOUR_MS - 1))
+    return log_index(asset, hour, offset) - np.where(before >= 0, within_hour, hour_before)
+
+
 def mid(instrument: Instrument, hour: int, offset: Integers) -> Reals:
     """The fair price of an instrument, in its quote asset; of an option in its base asset, as Deribit quotes.
 
@@ -75,22 +93,54 @@ def mid(instrument: Instrument, hour: int, offset: Integers) -> Reals:
         hour: the hour, counted from 1970 (UTC).
         offset: milliseconds into the hour.
     """
-    path = index_path(instrument.base, hour)
-    second, rest = offset // 1_000, (offset % 1_000) / 1_000.0
-    logs = path[second] + (path[second + 1] - path[second]) * rest
-    within = offset / HOUR_MS
     if instrument.type is InstrumentType.OPTION:
-        return _option(instrument, logs, hour, within)
+        return mark(instrument, hour, offset)
+    within = offset / HOUR_MS
     short = _SHORT_PREMIUM * noise(f"premium/{instrument.id}", hour, within)
-    if instrument.type is InstrumentType.FUTURE:
-        return exp(logs + short + interest(instrument.base, hour, within) * years_left(instrument, hour, within))
-    if instrument.type is InstrumentType.PERPETUAL:
-        short = short + premium(instrument, hour, within)
-    return exp(logs + short)
+    return exp(log_index(instrument.base, hour, offset) + (short + _carry(instrument, hour, within)))
+
+
+def mark(instrument: Instrument, hour: int, offset: Integers) -> Reals:
+    """The price at which positions are valued: the fair price, of anything but an option without what it strays."""
+    if instrument.type is InstrumentType.OPTION:
+        view = option_view(instrument, hour, offset)
+        return black76.value(instrument.side == "C", view.money, view.deviation)
+    return exp(log_index(instrument.base, hour, offset) + _carry(instrument, hour, offset / HOUR_MS))
+
+
+@dataclass(frozen=True)
+class OptionView:
+    """What an option's value depends on, at some times.
+
+    Attributes:
+        forward: the index with interest until the expiry, in dollars.
+        money: the logarithm of forward / strike.
+        years: the time to the expiry.
+        volatility: implied, a fraction a year.
+    """
+
+    forward: Reals
+    money: Reals
+    years: Reals
+    volatility: Reals
+
+    @property
+    def deviation(self) -> Reals:
+        """The standard deviation of the logarithm of the price at expiry."""
+        return self.volatility * np.sqrt(self.years)
+
+
+def option_view(option: Instrument, hour: int, offset: Integers) -> OptionView:
+    """What an option's value depends on, at some milliseconds into an hour."""
+    within = offset / HOUR_MS
+    years = years_left(option, hour, within)
+    log_forward = log_index(option.base, hour, offset) + interest(option.base, hour, within) * years
+    money = log_forward - log(float(option.strike or 0))
+    return OptionView(exp(log_forward), money, years, volatility(option.base, hour, within, money, years))
 
 
 def quotes(instrument: Instrument, tick: Grid, spread: float, hour: int, offset: Integers) -> tuple[Integers, Integers]:
-    """The best bid and the best ask at some times, as whole ticks: bid < ask, both above zero.
+    """The best bid and the best ask at some times, as whole ticks: bid < ask; a bid of zero where nobody bids.
 
     Args:
         instrument: one of the sample's.
@@ -100,7 +150,7 @@ def quotes(instrument: Instrument, tick: Grid, spread: float, hour: int, offset:
         offset: milliseconds into the hour.
     """
     middle = mid(instrument, hour, offset) / tick.step
-    bid = np.maximum(np.floor(middle * (1 - spread / 2)), 1).astype(np.int64)
+    bid = np.floor(middle * (1 - spread / 2)).astype(np.int64)
     ask = np.maximum(np.ceil(middle * (1 + spread / 2)).astype(np.int64), bid + 1)
     return bid, ask
 
@@ -115,9 +165,23 @@ def interest(asset: str, hour: int, within: Reals) -> Reals:
     return 0.06 + 0.03 * noise(f"interest/{asset}", hour // 240, (hour % 240 + within) / 240)
 
 
-def volatility(asset: str, hour: int, within: Reals) -> Reals:
-    """The implied volatility of an asset's options: a fraction, a year."""
-    return 0.58 + 0.1 * noise(f"volatility/{asset}", hour // 96, (hour % 96 + within) / 96)
+def volatility(asset: str, hour: int, within: Reals, money: Reals, years: Reals) -> Reals:
+    """The implied volatility of an asset's options, a fraction a year: higher away from the forward, a smile.
+
+    Args:
+        asset: the underlying asset.
+        hour: the hour, counted from 1970 (UTC).
+        within: how far into the hour, 0 to 1.
+        money: the logarithm of forward / strike.
+        years: the time to the expiry.
+    """
+    cell, part = hour // 96, (hour % 96 + within) / 96
+    level = 0.58 + 0.1 * noise(f"volatility/{asset}", cell, part)
+    term = 0.06 * noise(f"volatility/{asset}/term", cell, part) * np.minimum(years * 6, 1.0)
+    skew = 0.06 + 0.05 * noise(f"volatility/{asset}/skew", cell, part)
+    # as far as prices go until the expiry, so that a week's smile is as wide as a month's; flat beyond
+    far = np.clip(money / np.sqrt(np.maximum(years, 1 / 52)), -1.2, 1.2)
+    return level * (1.0 + term + skew * far + 0.12 * far * far)
 
 
 def years_left(instrument: Instrument, hour: int, within: Reals) -> Reals:
@@ -128,19 +192,11 @@ def years_left(instrument: Instrument, hour: int, within: Reals) -> Reals:
     return np.maximum(hour_of(expiry) - hour - within, 1 / 60) / _HOURS_A_YEAR
 
 
-def _option(instrument: Instrument, log_index: Reals, hour: int, within: Reals) -> Reals:
-    """The value in the base asset; F. Black, The pricing of commodity contracts (1976), divided by the forward."""
-    years = years_left(instrument, hour, within)
-    strike = log(float(instrument.strike or 0))
-    # the logarithm of forward / strike
-    money = log_index + interest(instrument.base, hour, within) * years - strike
-    deviation = volatility(instrument.base, hour, within) * np.sqrt(years)
-    upper = money / deviation + deviation / 2
-    share = exp(-money)
-    call = normal_cdf(upper) - share * normal_cdf(upper - deviation)
-    # by parity, so that it holds to the last digit; the approximation may fall below zero by its error
-    value = call if instrument.side == "C" else call - 1.0 + share
-    return np.maximum(value, 0.0)
+def _carry(instrument: Instrument, hour: int, within: Reals) -> Reals | float:
+    """By which logarithm a spot pair, a perpetual or a future stands above the index for longer than a moment."""
+    if instrument.type is InstrumentType.FUTURE:
+        return interest(instrument.base, hour, within) * years_left(instrument, hour, within)
+    return premium(instrument, hour, within) if instrument.type is InstrumentType.PERPETUAL else 0.0
 
 
 @lru_cache(maxsize=1_024)

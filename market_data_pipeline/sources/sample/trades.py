@@ -1,16 +1,16 @@
-"""The trades of the sample: orders that arrive in bursts, their fills, and the vendor's cut of them into days."""
+"""The trades of the sample: orders that arrive in bursts, and their fills."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, fields
 from datetime import date
-from types import MappingProxyType
+from functools import lru_cache, partial
 
 import numpy as np
 
-from market_data_pipeline.model.windows import DAY, microseconds, midnight
 from market_data_pipeline.sources.sample.listing import Listed, Terms
 from market_data_pipeline.sources.sample.market import HOUR_MS, hour_of, quotes, turbulence
 from market_data_pipeline.sources.sample.numbers import Booleans, Draws, Integers, Reals, spiky
+from market_data_pipeline.sources.sample.ticks import Ticks, received, received_on, while_listed
 
 NUMBERS_AN_HOUR = 1_000_000
 """Trade numbers set aside for each hour, many more than it can have: so they rise without being counted from 2019."""
@@ -27,74 +27,33 @@ _PROFILE = (
     1.1, 1.4, 1.7, 1.6, 1.45, 1.25, 1.1, 1.0, 0.95, 0.9, 0.8, 0.8,
 )  # fmt: skip
 _WEEKEND = 0.65
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How a venue's trades reach the vendor.
-
-    Attributes:
-        delay: the least time from the exchange's stamp to the vendor's, in microseconds; below zero where the vendor's
-            clock is behind the exchange's.
-        jitter: the typical time on top of it, in microseconds.
-    """
-
-    delay: int
-    jitter: int
-
-
-_CLOCKS = MappingProxyType(
-    {
-        "binance": Clock(9_000, 4_000),
-        "binance-futures": Clock(180_000, 15_000),
-        "binance-delivery": Clock(60_000, 10_000),
-        "deribit": Clock(-320_000, 6_000),
-    }
-)
-# no delay is longer than this many jitters, half a minute at most: a file needs one hour beyond either of its ends
-_LONGEST_JITTER = 2_000.0
 _FILL_GAP_US = 6
 
 
 @dataclass(frozen=True)
-class Trades:
+class Trades(Ticks):
     """Columns of trades.
 
     Attributes:
-        timestamp: the exchange's time, microseconds since 1970 (whole milliseconds).
-        local_timestamp: the vendor's, microseconds since 1970.
         number: the venue's number of the trade, rising in the order of trading.
         buy: whether the taker bought.
         price: in the quote asset.
         amount: in the venue's own unit.
     """
 
-    timestamp: Integers
-    local_timestamp: Integers
     number: Integers
     buy: Booleans
     price: Reals
     amount: Reals
 
-    def take(self, rows: Integers | Booleans) -> "Trades":
-        """These rows, in this order."""
-        return Trades(*(getattr(self, field.name)[rows] for field in fields(Trades)))
-
-    @staticmethod
-    def joined(parts: "Sequence[Trades]") -> "Trades":
-        """The rows of all parts, one after another."""
-        return Trades(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Trades)))
-
 
 def day_trades(listed: Listed, day: date) -> Trades:
-    """The trades in the vendor's file of a day: those that it received on that day by its clock, in that order."""
-    start, end = microseconds(midnight(day)), microseconds(midnight(day) + DAY)
-    first = hour_of(midnight(day))
-    trades = Trades.joined([hour_trades(listed, hour) for hour in range(first - 1, first + 25)])
-    trades = trades.take((trades.local_timestamp >= start) & (trades.local_timestamp < end))
-    return trades.take(np.argsort(trades.local_timestamp, kind="stable"))
+    """The trades in the vendor's file of a day."""
+    return received_on(day, partial(hour_trades, listed))
 
 
+# books, tickers and chains of an hour ask for it again
+@lru_cache(maxsize=64)
 def hour_trades(listed: Listed, hour: int) -> Trades:
     """The trades of an hour by the exchange's clock, in the order of trading.
 
@@ -106,10 +65,11 @@ def hour_trades(listed: Listed, hour: int) -> Trades:
     draws = Draws("trades", instrument.id, hour)
     offset, buy = _orders(terms, hour, draws)
     bid, ask = quotes(instrument, terms.tick, terms.spread, hour, offset)
+    # nobody can sell where nobody bids
+    buy |= bid == 0
     fills = np.minimum(1.0 / np.sqrt(draws.uniform(len(offset))), _MOST_FILLS).astype(np.int64)
     worse = draws.uniform(len(offset)) * terms.depth * ask
-    clock = _CLOCKS[instrument.venue]
-    late = (spiky(draws.uniform(len(offset)), _LONGEST_JITTER) * clock.jitter).astype(np.int64)
+    late = draws.uniform(len(offset))
 
     order = np.repeat(np.arange(len(offset)), fills)
     fill = np.arange(len(order)) - np.repeat(np.cumsum(fills) - fills, fills)
@@ -119,22 +79,33 @@ def hour_trades(listed: Listed, hour: int) -> Trades:
     timestamp = (hour * HOUR_MS + offset[order]) * 1_000
     trades = Trades(
         timestamp=timestamp,
-        local_timestamp=timestamp + clock.delay + late[order] + fill * _FILL_GAP_US,
+        local_timestamp=received(instrument.venue, timestamp, late[order]) + fill * _FILL_GAP_US,
         number=hour * NUMBERS_AN_HOUR + np.arange(len(order)),
         buy=buy[order],
         price=terms.tick.values(ticks),
         amount=terms.lot.values(np.maximum(lots, 1)),
     )
-    return _while_listed(trades, listed)
+    trades = while_listed(trades, listed)
+    for field in fields(trades):
+        # cached and shared between threads
+        getattr(trades, field.name).flags.writeable = False
+    return trades
 
 
-def _while_listed(trades: Trades, listed: Listed) -> Trades:
-    start = microseconds(listed.start)
-    # by the vendor's clock too: no file holds what was received before the sample's first day
-    listing = (trades.timestamp >= start) & (trades.local_timestamp >= start)
-    if listed.end is not None:
-        listing &= trades.timestamp < microseconds(listed.end)
-    return trades if listing.all() else trades.take(listing)
+def last_prices(listed: Listed, hour: int, offset: Integers) -> Reals:
+    """The price of the last trade at or before some milliseconds into an hour; NaN before the instrument's first."""
+    trades = hour_trades(listed, hour)
+    prices = np.concatenate([[_last_price_before(listed, hour)], trades.price])
+    return prices[np.searchsorted(trades.timestamp, (hour * HOUR_MS + offset) * 1_000, side="right")]
+
+
+@lru_cache(maxsize=1_024)
+def _last_price_before(listed: Listed, hour: int) -> float:
+    for earlier in range(hour - 1, hour_of(listed.start) - 1, -1):
+        trades = hour_trades(listed, earlier)
+        if len(trades.price):
+            return float(trades.price[-1])
+    return math.nan
 
 
 def _orders(terms: Terms, hour: int, draws: Draws) -> tuple[Integers, Booleans]:
