@@ -24,7 +24,7 @@ LISTING_SCHEMA = pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTIN
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _QUARTERLY = 3
 _FUTURE_OVERLAP, _OPTION_OVERLAP = timedelta(days=14), timedelta(days=7)
-# how many expiries before its own (and a week) an option begins, and how far apart those strikes lie
+# options begin a week before the second expiry ahead of theirs, and before the one ahead; how far strikes lie apart
 _STRIKES = ((2, 0.2), (1, 0.1))
 
 
