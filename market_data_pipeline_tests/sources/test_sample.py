@@ -392,7 +392,7 @@ class TestListing:
 
     def test_options_make_a_chain(self):
         about_the_price = []
-        for day in days_between(date(2019, 1, 2), date(2024, 12, 31)):
+        for day in list(days_between(date(2019, 1, 2), date(2024, 12, 31)))[::3]:
             strikes: dict[date, set[float]] = {}
             for each in options(day):
                 if each.known_on(day):

@@ -22,7 +22,7 @@ LAST_DAY = date(2098, 12, 31)
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _QUARTERLY = 3
 _FUTURE_OVERLAP, _OPTION_OVERLAP = timedelta(days=14), timedelta(days=7)
-# how many expiries before its own (and a week) an option begins, and how far apart those strikes lie
+# options begin a week before the second expiry ahead of theirs, and before the one ahead; how far strikes lie apart
 _STRIKES = ((2, 0.2), (1, 0.1))
 
 
