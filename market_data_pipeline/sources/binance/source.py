@@ -92,11 +92,8 @@ class BinanceSource:
         url = self._url(klines_key(market, symbol, day))
         multiplier = contract_of(instrument).multiplier
         try:
-            return next(
-                self._downloads.rows(
-                    url, (read_binance_klines(each, market, day, multiplier) for each in [self._zip(url)])
-                )
-            )
+            with self._downloads.trusting(url):
+                return read_binance_klines(self._zip(url), market, day, multiplier)
         except Refused as refused:
             if refused.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -152,7 +149,8 @@ class BinanceSource:
         return DayRows(day, instrument, url, partial(self._read, url, market, day))
 
     def _read(self, url: str, market: Market, day: date, rejects: Rejects) -> Iterator[pa.RecordBatch]:
-        return self._downloads.rows(url, read_binance_trades(self._zip(url), market, day, rejects))
+        with self._downloads.trusting(url):
+            yield from read_binance_trades(self._zip(url), market, day, rejects)
 
     def _zip(self, url: str) -> Packed:
         return Packed(shown(url), ".zip", partial(self._whole, url))

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.sources.downloads.body import Body, Replaced, same_version
@@ -24,7 +24,6 @@ _ROUNDS = 3
 """How often a file is fetched that comes with a wrong checksum, or is replaced meanwhile."""
 # files are packed already: a vendor that marks them as gzip by Content-Encoding must not unpack them for us
 _PACKED = {"Accept-Encoding": "gzip"}
-_T = TypeVar("_T")
 
 Checksum = Callable[[], str]
 """Asks for the sha256 that the vendor gives of a file now, in hexadecimal."""
@@ -97,10 +96,11 @@ class Downloads:
         with kept:
             yield kept
 
-    def rows(self, url: str, rows: Iterator[_T]) -> Iterator[_T]:
-        """Passes on what is read from a file, and forgets the kept file if that fails: next time it is fetched anew."""
+    @contextmanager
+    def trusting(self, url: str) -> Iterator[None]:
+        """While a file is read: if it is no good, the kept one is forgotten, and fetched anew next time."""
         try:
-            yield from rows
+            yield
         except NotFetched:
             raise
         except SourceError:

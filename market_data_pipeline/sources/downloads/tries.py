@@ -73,7 +73,8 @@ class Tries:
         asked = _retry_after(self._retry, headers or {})
         if asked is not None and asked > self._patience.asked:
             raise NotFetched(
-                f"{self._shown}: {why}; the vendor asks to come back in {asked:.0f} s (a quota is used up)"
+                f"{self._shown}: {why}; the vendor asks for a pause that is too long (Retry-After: "
+                f"{(headers or {})['Retry-After'][:40]}; a quota is used up): run it again then"
             )
         try:
             self._retry = self._retry.increment("GET")

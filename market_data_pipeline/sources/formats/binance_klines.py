@@ -24,6 +24,7 @@ _INTEGERS = ("open_time", "trade_count")
 _READ = tuple(name for name in _COLUMNS if name not in ("close_time", "ignore"))
 _FIELDS = tuple(Field(name, pa.int64() if name in _INTEGERS else pa.float64(), required=True) for name in _READ)
 _REAL = ("open", "high", "low", "close", "volume", "quote_volume")
+_MINUTE = 60_000_000
 KLINES = pa.schema(
     [
         pa.field("timestamp", TIME),
@@ -61,8 +62,8 @@ def read_binance_klines(origin: Origin, market: Market, day: date, multiplier: f
     stamps = rows.column("open_time").to_numpy()
     stamps = stamps if np.median(stamps) >= MICROSECONDS_FROM else stamps * 1000
     start, end = microseconds(midnight(day)), microseconds(midnight(day) + DAY)
-    if stamps.min() < start or stamps.max() >= end or (np.diff(stamps) <= 0).any():
-        raise SourceError(f"{origin}: its candles are not all of {day}, in order of time; fetch it again")
+    if stamps.min() < start or stamps.max() >= end or (np.diff(stamps) <= 0).any() or (stamps % _MINUTE).any():
+        raise SourceError(f"{origin}: its candles are not all minutes of {day}, in order of time; fetch it again")
     columns = {name: rows.column(name) for name in _READ}
     if market is Market.CM:
         quote, buy_quote = (_times(columns[name], multiplier) for name in ("volume", "buy_volume"))
