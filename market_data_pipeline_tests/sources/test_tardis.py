@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from market_data_pipeline.sources import open_source
 from market_data_pipeline.sources.downloads.http import Refused
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.symbols import instrument_of
+from market_data_pipeline.sources.tardis import grouped
 from market_data_pipeline.sources.tardis import source as tardis
 from market_data_pipeline.sources.tardis.master import as_of, contract_in
 from market_data_pipeline.sources.tardis.source import TardisSource
@@ -299,19 +301,22 @@ def test_the_list_of_an_exchange_is_asked_for_once_in_a_while(vendor, client, mo
 def test_option_chains_and_large_groups_come_from_one_file(vendor, client, monkeypatch):
     put_day(vendor)
     calls = []
+    put = Instrument.parse("deribit:Option:BTC-USD-9875-200609-P")
 
-    class Grouped:
-        @staticmethod
-        def split_grouped(packed, dataset, day, exchange, instrument_of, selection):
-            calls.append((packed.name, packed.suffix, dataset.name, day, exchange, selection))
-            with packed.open() as stream:
-                assert gzip.decompress(stream.read()).startswith(b"exchange,symbol,timestamp")
-            return iter(())
+    def split_tardis(packed, dataset, day, exchange, instrument, selection):
+        calls.append((packed.name, packed.suffix, dataset.name, day, exchange, selection))
+        assert instrument("BTC-9JUN20-9875-P" if exchange == "deribit" else "BTCUSDT").venue == exchange
+        with packed.open() as stream:
+            assert gzip.decompress(stream.read()).startswith(b"exchange,symbol,timestamp")
+        unknown = SimpleNamespace(symbol="?", message="line 7: ?")
+        return SimpleNamespace(instruments=(put,), unknown=(unknown,), read=lambda instrument, _: iter([instrument]))
 
-    monkeypatch.setattr(tardis, "import_module", lambda _: Grouped)
+    monkeypatch.setattr(grouped, "import_module", lambda _: SimpleNamespace(split_tardis=split_tardis))
     day = date(2020, 6, 8)
     selection = Selection.of("deribit:Option:BTC-*")
-    assert found(client(), day, "deribit:Option:BTC-*", "options_chain") == []
+    known, unknown = found(client(), day, "deribit:Option:BTC-*", "options_chain")
+    assert (known.instrument, batches(known)) == (put, [put])
+    assert failure([unknown]) == "line 7: ?"
     url = f"{vendor.url}/v1/deribit/options_chain/2020/06/08/OPTIONS.csv.gz"
     assert calls == [(url, ".gz", "options_chain", day, "deribit", selection)]
     assert found(client(), day, "deribit:Perp:*", "options_chain") == []
@@ -319,7 +324,7 @@ def test_option_chains_and_large_groups_come_from_one_file(vendor, client, monke
 
     monkeypatch.setattr(tardis, "GROUP_FROM", 2)
     vendor.put_tardis("binance-futures", "trades", DAY, "PERPETUALS", text([TARDIS_HEADER]))
-    assert found(client(), DAY, "binance-futures:*") == []
+    assert len(found(client(), DAY, "binance-futures:*")) == 2
     assert calls[-1][0].endswith("/PERPETUALS.csv.gz")
 
 
@@ -329,9 +334,9 @@ def test_until_grouped_files_can_be_split_they_are_refused(vendor, client, monke
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(tardis, "import_module", missing)
+    monkeypatch.setattr(grouped, "import_module", missing)
     (file,) = found(client(), DAY, "deribit:*", "options_chain")
-    assert "the grouped file of all OPTIONS of deribit is not read yet" in failure([file])
+    assert "OPTIONS.csv.gz: the grouped file of all instruments of a type is not read yet" in failure([file])
 
 
 def listing(source: TardisSource, day: date) -> dict[str, dict]:
@@ -457,3 +462,23 @@ def test_it_opens_by_its_name(vendor):
     source = open_source("tardis", None, replace(vendor.remote(), downloads=1), Selection.of("deribit:*"))
     assert source.name == "tardis"
     assert "first day of each month" in source.describe("trades")
+
+
+def test_a_connection_that_stays_broken_midway_is_told_as_such(vendor, client):
+    put_day(vendor)
+    for cache_bytes in (0, 10**9):
+        vendor.faults[:] = [Fault("/BTCUSDT.csv.gz", cut=100_000), Fault("/BTCUSDT.csv.gz", times=99, cut=0)]
+        why = failure(found(client(cache_bytes=cache_bytes), DAY, BTC))
+        assert "BTCUSDT.csv.gz: the connection broke (IncompleteRead); given up after 4 tries in a row" in why
+
+
+def test_a_file_replaced_while_it_is_streamed_is_told_as_such(vendor, client):
+    put_day(vendor)
+    other = text([TARDIS_HEADER, tardis_line()])
+    cut = Fault(
+        "/BTCUSDT.csv.gz",
+        cut=100_000,
+        after=lambda: vendor.put_tardis("binance-futures", "trades", DAY, "BTCUSDT", other),
+    )
+    vendor.faults.append(cut)
+    assert "another file came to lie there while it was read" in failure(found(client(), DAY, BTC))

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from http import HTTPStatus
-from importlib import import_module
 from itertools import chain
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +27,7 @@ from market_data_pipeline.sources.formats.unpack import Packed
 from market_data_pipeline.sources.selecting import may_be_meant, named, types_meant, venues_meant
 from market_data_pipeline.sources.symbols import VENUES, file_symbol, instrument_of
 from market_data_pipeline.sources.tardis.catalogue import Exchange, Recent, Symbol, read_exchange
+from market_data_pipeline.sources.tardis.grouped import split_grouped
 from market_data_pipeline.sources.tardis.master import (
     LISTING_SCHEMA,
     Record,
@@ -204,15 +204,13 @@ class TardisSource:
                 raise
 
     def _grouped(self, venue: str, group: str, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
-        """All instruments of a type from one file. The only place that knows how such a file is split."""
+        """All instruments of a type from one file, which is read as soon as the first of them is asked for."""
         url = self._url(venue, data_type, day, group)
         try:
-            grouped = import_module("market_data_pipeline.sources.formats.grouped")
-        except ModuleNotFoundError:
-            why = f"{url}: the grouped file of all {group} of {venue} is not read yet; name single instruments"
-            yield unreadable(day, None, url, why)
-            return
-        yield from grouped.split_grouped(self._packed(url), DATASETS[data_type], day, venue, instrument_of, selection)
+            with self._downloads.trusting(url):
+                yield from split_grouped(self._packed(url), DATASETS[data_type], day, venue, instrument_of, selection)
+        except SourceError as error:
+            yield unreadable(day, None, url, str(error))
 
     def _packed(self, url: str) -> Packed:
         return Packed(shown(url), ".gz", partial(self._downloads.stream, url))
