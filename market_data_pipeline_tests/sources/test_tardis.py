@@ -17,7 +17,7 @@ from market_data_pipeline.sources import open_source
 from market_data_pipeline.sources.downloads.http import Refused
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.symbols import instrument_of
-from market_data_pipeline.sources.tardis import grouped
+from market_data_pipeline.sources.tardis import api, grouped
 from market_data_pipeline.sources.tardis import source as tardis
 from market_data_pipeline.sources.tardis.master import as_of, contract_in
 from market_data_pipeline.sources.tardis.source import TardisSource
@@ -293,7 +293,7 @@ def test_the_list_of_an_exchange_is_asked_for_once_in_a_while(vendor, client, mo
     for _ in range(3):
         found(source, DAY, "deribit:*")
     assert len(vendor.asked("/api/exchanges/deribit")) == 1
-    monkeypatch.setattr(tardis.Recent.get.__globals__["time"], "monotonic", lambda: 1e9)
+    monkeypatch.setattr(api.time, "monotonic", lambda: 1e9)
     found(source, DAY, "deribit:*")
     assert len(vendor.asked("/api/exchanges/deribit")) == 2
 

@@ -1,12 +1,14 @@
 """How far downloads are: a bar on a terminal, lines in the log elsewhere."""
 
 import logging
+import multiprocessing
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -22,6 +24,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._terminal = _terminal()
         self._bars: Bars | None = None
         self._running = 0
 
@@ -56,8 +59,8 @@ class Progress:
     def _begin(self) -> "Bars | None":
         with self._lock:
             self._running += 1
-            if self._bars is None and sys.stderr.isatty():
-                self._bars = _bars()
+            if self._bars is None and self._terminal is not None:
+                self._bars = _bars(self._terminal)
                 self._bars.start()
             return self._bars
 
@@ -69,7 +72,17 @@ class Progress:
                 self._bars = None
 
 
-def _bars() -> "Bars":
+def _terminal() -> IO[str] | None:
+    """This process's terminal, held open: the one who runs the process may lead its stderr elsewhere meanwhile.
+
+    Processes that another one has started share its terminal with others: only the first one draws.
+    """
+    if multiprocessing.parent_process() is not None or not sys.stderr.isatty():
+        return None
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding)
+
+
+def _bars(terminal: IO[str]) -> "Bars":
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -79,7 +92,7 @@ def _bars() -> "Bars":
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(file=terminal),
         transient=True,
     )
 

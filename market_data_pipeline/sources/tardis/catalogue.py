@@ -3,21 +3,16 @@
 Format: https://docs.tardis.dev/api/http-api-reference#exchanges-exchange
 """
 
-import threading
-import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any
 
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
-from market_data_pipeline.model.windows import DAY, midnight
+from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.sources.symbols import GROUPED, instrument_of
-
-FRESH = 300.0
-"""Seconds for which an answer of the API is taken for what lies there now."""
 
 _TYPES = {
     "spot": InstrumentType.SPOT,
@@ -25,7 +20,6 @@ _TYPES = {
     "future": InstrumentType.FUTURE,
     "option": InstrumentType.OPTION,
 }
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class Symbol:
         type: what it is; None for what the lake does not know (combos, indices).
         data_types: of which there are files.
         since: the first day.
-        until: the end of the last day; None as long as days are added.
+        until: the start or the end of the last day; None as long as days are added.
     """
 
     id: str
@@ -46,13 +40,16 @@ class Symbol:
     since: datetime
     until: datetime | None
 
-    def on(self, day: date) -> bool:
-        """Whether there should be a file of the day, or may be one: see `ends_on`."""
-        return self.since < midnight(day) + DAY and (self.until is None or midnight(day) <= self.until)
+    def on(self, start: datetime) -> bool:
+        """Whether there is a file of the day that starts then, or may be one: see `ends_on`."""
+        return self.since < start + DAY and (self.until is None or start <= self.until)
 
-    def ends_on(self, day: date) -> bool:
-        """Whether the day is the one after the last, or the last: the API's `availableTo` is both, by exchange."""
-        return self.until is not None and self.until < midnight(day) + DAY
+    def ends_on(self, start: datetime) -> bool:
+        """Whether `until` lies in the day that starts then: it need not have a file.
+
+        The vendor does not say whether `availableTo` is the last day's start or its end.
+        """
+        return self.until is not None and self.until < start + DAY
 
     def days(self) -> str:
         """The days, in words."""
@@ -74,24 +71,6 @@ class Exchange:
     known: dict[Instrument, list[Symbol]] = field(default_factory=lambda: defaultdict(list))
     unknown: list[Symbol] = field(default_factory=list)
     groups: dict[str, Symbol] = field(default_factory=dict)
-
-
-class Recent:
-    """Answers that are asked for again once they are no longer fresh. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._answers: dict[str, tuple[float, Any]] = {}
-
-    def get(self, key: str, ask: Callable[[], _T]) -> _T:
-        """The answer to a question, at most FRESH seconds old; errors are not kept."""
-        with self._lock:
-            if key in self._answers and time.monotonic() - self._answers[key][0] < FRESH:
-                kept: _T = self._answers[key][1]
-                return kept
-            answer = ask()
-            self._answers[key] = (time.monotonic(), answer)
-            return answer
 
 
 def read_exchange(venue: str, answer: Any, url: str) -> Exchange:

@@ -10,15 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from market_data_pipeline.model.contracts import Contract
-from market_data_pipeline.model.datasets import LISTING_COLUMNS
 from market_data_pipeline.model.errors import InstrumentError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import DAY, midnight
 from market_data_pipeline.sources.symbols import instrument_of
 from market_data_pipeline.sources.tardis.catalogue import Exchange, instant
 from market_data_pipeline.sources.venues import contract_of
+from market_data_pipeline.transforms.availability import LISTING_SCHEMA
 
-LISTING_SCHEMA = pa.schema([pa.field(c.name, c.type, c.nullable) for c in LISTING_COLUMNS])
 Record = Mapping[str, Any]
 
 _MULTIPLIER = "contractMultiplier"

@@ -1,14 +1,11 @@
 """The source `tardis`: which files the vendor has of a day, and reading them from the network."""
 
-import json
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from functools import partial
 from http import HTTPStatus
 from itertools import chain
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -18,6 +15,7 @@ from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.windows import midnight
 from market_data_pipeline.sources.downloads.fetch import Downloads
 from market_data_pipeline.sources.downloads.http import Refused, shown
 from market_data_pipeline.sources.downloads.remote import Remote
@@ -26,20 +24,17 @@ from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.formats.unpack import Packed
 from market_data_pipeline.sources.selecting import may_be_meant, named, types_meant, venues_meant
 from market_data_pipeline.sources.symbols import VENUES, file_symbol, instrument_of
-from market_data_pipeline.sources.tardis.catalogue import Exchange, Recent, Symbol, read_exchange
+from market_data_pipeline.sources.tardis.api import TardisApi
+from market_data_pipeline.sources.tardis.catalogue import Exchange, Symbol
 from market_data_pipeline.sources.tardis.grouped import split_grouped
 from market_data_pipeline.sources.tardis.master import (
-    LISTING_SCHEMA,
-    Record,
     contract_in,
-    instrument_in,
     listing_from_exchange,
     listing_from_records,
 )
 from market_data_pipeline.sources.unreadable import unknown_symbols, unreadable
 from market_data_pipeline.sources.venues import contract_of
-
-log = logging.getLogger(__name__)
+from market_data_pipeline.transforms.availability import LISTING_SCHEMA
 
 GROUP_FROM = 200
 """From so many instruments of a type on, the group's one file is fetched instead of theirs."""
@@ -71,7 +66,7 @@ class TardisSource:
     def __init__(self, remote: Remote, selection: Selection, patience: Patience | None = None) -> None:
         self._remote, self._selection = remote, selection
         self._downloads = Downloads(remote, remote.tardis_key, partial(_advice, bool(remote.tardis_key)), patience)
-        self._recent = Recent()
+        self._api = TardisApi(remote, self._downloads)
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """What the vendor has of a data type for a day and a selection, by exchange in the order of the instruments.
@@ -104,7 +99,7 @@ class TardisSource:
         rule = contract_of(instrument)
         if rule.multiplier is not None or not self._remote.tardis_key:
             return rule
-        records = (self._master(instrument.venue, frozenset({instrument.type})) or {}).get(instrument, [])
+        records = (self._api.master(instrument.venue, frozenset({instrument.type})) or {}).get(instrument, [])
         return contract_in(records[0], rule) if len(records) == 1 else rule
 
     def listings(self, day: date) -> pa.Table | None:
@@ -118,9 +113,9 @@ class TardisSource:
         """
         parts = [LISTING_SCHEMA.empty_table()]
         for venue in self._venues(self._selection):
-            master = self._master(venue, types_meant(self._selection, venue))
+            master = self._api.master(venue, types_meant(self._selection, venue))
             if master is None:
-                parts.append(listing_from_exchange(self._exchange(venue), day))
+                parts.append(listing_from_exchange(self._api.exchange(venue), day))
             else:
                 parts.append(listing_from_records(chain.from_iterable(master.values()), day))
         return pa.concat_tables(parts)
@@ -135,9 +130,9 @@ class TardisSource:
         return venues
 
     def _files(self, venue: str, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
-        url = self._exchange_url(venue)
+        url = self._api.exchange_url(venue)
         try:
-            exchange = self._exchange(venue)
+            exchange = self._api.exchange(venue)
         except SourceError as error:
             yield unreadable(day, None, url, str(error))
             return
@@ -160,7 +155,7 @@ class TardisSource:
     def _single(self, instrument: Instrument, data_type: str, day: date, symbols: list[Symbol]) -> DayRows:
         if len(symbols) > 1:
             ids = " and ".join(symbol.id for symbol in symbols)
-            url = self._exchange_url(instrument.venue)
+            url = self._api.exchange_url(instrument.venue)
             return unreadable(day, instrument, url, f"{instrument} on {day}: Tardis has it as {ids}; {url} tells both")
         url = self._url(instrument.venue, data_type, day, symbols[0].id)
         return DayRows(day, instrument, url, partial(self._read, url, instrument.venue, data_type, day, symbols[0]))
@@ -169,7 +164,7 @@ class TardisSource:
         self, exchange: Exchange, data_type: str, day: date, selection: Selection, found: dict[Instrument, list[Symbol]]
     ) -> Iterator[DayRows]:
         """What was asked for, or may have been, and is not there."""
-        url = self._exchange_url(exchange.venue)
+        url = self._api.exchange_url(exchange.venue)
         for instrument in named(selection, exchange.venue):
             symbols = exchange.known.get(instrument, [])
             of_type = [symbol for symbol in symbols if data_type in symbol.data_types]
@@ -185,7 +180,7 @@ class TardisSource:
             symbol.id
             for symbol in exchange.unknown
             if data_type in symbol.data_types
-            and symbol.on(day)
+            and symbol.on(midnight(day))
             and symbol.type is not None
             and may_be_meant(selection, exchange.venue, symbol.type, file_symbol(symbol.id))
         ]
@@ -200,7 +195,7 @@ class TardisSource:
             with self._downloads.trusting(url):
                 yield from rows
         except Refused as refused:
-            if refused.status != HTTPStatus.NOT_FOUND or not symbol.ends_on(day):
+            if refused.status != HTTPStatus.NOT_FOUND or not symbol.ends_on(midnight(day)):
                 raise
 
     def _grouped(self, venue: str, group: str, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
@@ -219,56 +214,23 @@ class TardisSource:
         name = quote(file_symbol(symbol), safe="")
         return f"{self._remote.tardis_url}/v1/{venue}/{data_type}/{day:%Y/%m/%d}/{name}.csv.gz"
 
-    def _exchange_url(self, venue: str) -> str:
-        return f"{self._remote.tardis_api_url}/exchanges/{venue}"
-
-    def _exchange(self, venue: str) -> Exchange:
-        url = self._exchange_url(venue)
-        return self._recent.get(url, lambda: read_exchange(venue, self._downloads.json(url), url))
-
-    def _master(self, venue: str, kinds: frozenset[InstrumentType]) -> dict[Instrument, list[Record]] | None:
-        """The master's records by instrument, of some types; None without a key that has access to it."""
-        if not self._remote.tardis_key:
-            return None
-        url = f"{self._remote.tardis_api_url}/instruments/{venue}"
-        if len(kinds) < len(InstrumentType):
-            # deribit alone has hundreds of thousands of options: what is not wanted is left at the vendor
-            url += f"?filter={quote(json.dumps({'type': sorted(kind.folder for kind in kinds)}))}"
-        return self._recent.get(url, lambda: self._read_master(url))
-
-    def _read_master(self, url: str) -> dict[Instrument, list[Record]] | None:
-        try:
-            answer: Any = self._downloads.json(url)
-        except Refused as refused:
-            if refused.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                raise
-            log.warning("%s: symbols and days alone are known, no tick sizes and multipliers", refused)
-            return None
-        master: dict[Instrument, list[Record]] = {}
-        try:
-            for record in answer:
-                instrument = instrument_in(record)
-                if instrument is not None:
-                    master.setdefault(instrument, []).append(record)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise SourceError(f"{shown(url)}: the answer has another form than expected ({error!r})") from None
-        return master
-
 
 def _wanted(exchange: Exchange, data_type: str, day: date, selection: Selection) -> dict[Instrument, list[Symbol]]:
     """The selected instruments of which there should be a file, each with its symbols."""
     found: dict[Instrument, list[Symbol]] = {}
+    start = midnight(day)
     for instrument, symbols in exchange.known.items():
-        there = [symbol for symbol in symbols if data_type in symbol.data_types and symbol.on(day)]
+        # day and type first: an exchange of options has had hundreds of thousands of them
+        there = [symbol for symbol in symbols if symbol.on(start) and data_type in symbol.data_types]
         if there and instrument in selection:
             # on the day after one symbol's last the instrument may go on under another
-            found[instrument] = [symbol for symbol in there if not symbol.ends_on(day)] or there
+            found[instrument] = [symbol for symbol in there if not symbol.ends_on(start)] or there
     return found
 
 
 def _offered(exchange: Exchange, group: str, data_type: str, day: date) -> bool:
     symbol = exchange.groups.get(group)
-    return symbol is not None and data_type in symbol.data_types and symbol.on(day)
+    return symbol is not None and data_type in symbol.data_types and symbol.on(midnight(day))
 
 
 def _advice(has_key: bool, status: int) -> str:
