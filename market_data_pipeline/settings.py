@@ -4,6 +4,7 @@ A setting comes from the environment, else from `.env` in the working folder, el
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,6 +17,7 @@ from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.instruments import InstrumentType, Selection
 from market_data_pipeline.model.windows import as_day
 from market_data_pipeline.sources import NAMES as SOURCES
+from market_data_pipeline.sources import Remote
 from market_data_pipeline.transforms.candles import FILLS, Fill
 
 
@@ -28,15 +30,32 @@ class Variable:
     meaning: str
 
 
+_REMOTE = Remote()
+_GIGABYTE = 10**9
+_MOST_DOWNLOADS = 64
+_DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+
 VARIABLES = (
     Variable("MARKET_DATA_LAKE", "data", "where the lake lies: a folder, `gs://bucket[/prefix]`, or `gs://` alone"),
     Variable("MARKET_DATA_TICK_BUCKET", TICK_ROOT, "with `gs://` alone: the bucket of the ticks"),
     Variable("MARKET_DATA_CANDLES_BUCKET", CANDLE_ROOT, "with `gs://` alone: the bucket of candles, features, signals"),
     Variable("MARKET_DATA_AVAILABILITY_BUCKET", AVAILABILITY_ROOT, "with `gs://` alone: the bucket of the maps"),
     Variable("MARKET_DATA_META_BUCKET", META_ROOT, "with `gs://` alone: the bucket of everything else"),
-    Variable("MARKET_DATA_SOURCE", "sample", f"where ticks come from: {' or '.join(SOURCES)}"),
+    Variable("MARKET_DATA_SOURCE", "sample", f"where ticks come from: {', '.join(SOURCES[:-1])} or {SOURCES[-1]}"),
     Variable("MARKET_DATA_SOURCE_PATH", "", "the folder of the source `files`"),
     Variable("MARKET_DATA_INSTRUMENTS", "", "ids or globs, with commas, such as `binance:*:BTC-*`; empty for all"),
+    Variable("TARDIS_API_KEY", "", "the key of the source `tardis`; without one, the first day of each month is free"),
+    Variable("TARDIS_BASE_URL", _REMOTE.tardis_url, "where Tardis' files are fetched from"),
+    Variable("TARDIS_API_URL", _REMOTE.tardis_api_url, "Tardis' API of exchanges and instruments"),
+    Variable("BINANCE_BASE_URL", _REMOTE.binance_url, "where the files of Binance's archive are fetched from"),
+    Variable("BINANCE_LIST_URL", _REMOTE.binance_list_url, "the bucket that lists Binance's archive"),
+    Variable("MARKET_DATA_DOWNLOADS", str(_REMOTE.downloads), "files that are fetched at once"),
+    Variable("MARKET_DATA_CACHE", str(_REMOTE.cache), "the folder that keeps fetched files"),
+    Variable(
+        "MARKET_DATA_CACHE_GB",
+        f"{_REMOTE.cache_bytes / _GIGABYTE:g}",
+        "gigabytes that it may hold, the files used longest ago go first; 0 keeps none",
+    ),
     Variable("MARKET_DATA_START", "2019-01-01", "the first day that is a partition"),
     Variable("MARKET_DATA_DAYS_PER_RUN", "", "how many days a run of a backfill takes; empty for all in one"),
     Variable(
@@ -64,6 +83,7 @@ class Settings:
     buckets: Mapping[str, str] = field(default_factory=dict)
     source: str = "sample"
     source_path: Path | None = None
+    remote: Remote = field(default_factory=Remote)
     selection: Selection = field(default_factory=Selection)
     start: date = date(2019, 1, 1)
     days_per_run: int | None = None
@@ -87,6 +107,7 @@ class Settings:
             buckets={root: values[name] for name, root in _BUCKETS.items()},
             source=source,
             source_path=Path(path).expanduser() if path else None,
+            remote=_remote(values),
             selection=_selection(values["MARKET_DATA_INSTRUMENTS"]),
             start=_start(values["MARKET_DATA_START"]),
             days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
@@ -117,6 +138,24 @@ def _selection(text: str) -> Selection:
         return Selection.of(names or None)
     except MarketDataError as error:
         raise SettingError(f"MARKET_DATA_INSTRUMENTS: {error}") from error
+
+
+def _remote(values: Mapping[str, str]) -> Remote:
+    downloads, gigabytes = values["MARKET_DATA_DOWNLOADS"], values["MARKET_DATA_CACHE_GB"]
+    if not downloads.isdecimal() or not 1 <= int(downloads) <= _MOST_DOWNLOADS:
+        raise SettingError(f"MARKET_DATA_DOWNLOADS is {downloads!r}; expected a number from 1 to {_MOST_DOWNLOADS}")
+    if not _DECIMAL.fullmatch(gigabytes):
+        raise SettingError(f"MARKET_DATA_CACHE_GB is {gigabytes!r}; expected a number of gigabytes, 0 for no cache")
+    return Remote(
+        tardis_url=values["TARDIS_BASE_URL"],
+        tardis_api_url=values["TARDIS_API_URL"],
+        tardis_key=values["TARDIS_API_KEY"],
+        binance_url=values["BINANCE_BASE_URL"],
+        binance_list_url=values["BINANCE_LIST_URL"],
+        downloads=int(downloads),
+        cache=Path(values["MARKET_DATA_CACHE"]).expanduser(),
+        cache_bytes=round(float(gigabytes) * _GIGABYTE),
+    )
 
 
 def _start(text: str) -> date:

@@ -19,7 +19,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         settings: what the pipeline depends on.
         source: where ticks come from, instead of the one that the settings name.
     """
-    opened = source if source is not None else open_source(settings.source, settings.source_path)
+    opened = source if source is not None else open_source(settings.source, settings.source_path, settings.remote)
     lake = _lake(settings)
     job = daily_job()
     return dg.Definitions(

@@ -47,19 +47,23 @@ def listing_on(store: ObjectStore, day: date) -> pa.Table:
     return _stored(store, INSTRUMENTS, day)
 
 
-def contracts_on(store: ObjectStore, day: date, otherwise: ContractOf) -> ContractOf:
-    """How amounts become values on a day: as the stored master says, else by the rule that is given.
+def contracts_on(store: ObjectStore, day: date, rule: ContractOf) -> ContractOf:
+    """How amounts become values on a day: by the rule, and where it has no multiplier with the day's stored master's.
 
-    An instrument whose master leaves the multiplier out, though the rule has one, goes by the rule.
+    Of a quanto contract (paid in neither of its assets) the multiplier is of a third asset: it stays unknown.
     """
-    known: dict[str, Contract] = {}
-    for row in (
-        listing_on(store, day).select(["instrument_id", "inverse", "contract_multiplier", "volume_unit"]).to_pylist()
-    ):
-        contract = Contract.of(row["inverse"], row["contract_multiplier"], row["volume_unit"])
-        if contract is not None and contract.multiplier is not None:
-            known[row["instrument_id"]] = contract
-    return lambda instrument: known.get(instrument.id) or otherwise(instrument)
+    rows = listing_on(store, day).select(["instrument_id", "inverse", "contract_multiplier", "settle_asset"])
+    known = {row["instrument_id"]: row for row in rows.to_pylist() if row["contract_multiplier"]}
+
+    def contract_of(instrument: Instrument) -> Contract:
+        contract, row = rule(instrument), known.get(instrument.id)
+        if contract.multiplier is not None or row is None or row["inverse"] is None:
+            return contract
+        if row["settle_asset"] not in (instrument.base, instrument.quote):
+            return contract
+        return Contract(row["inverse"], row["contract_multiplier"], contract.unit)
+
+    return contract_of
 
 
 def of_selection(rows: pa.Table, selection: Selection, *, inside: bool = True) -> pa.Table:

@@ -31,12 +31,5 @@ class Contract:
     multiplier: float | None = 1.0
     unit: VolumeUnit = VolumeUnit.BASE
 
-    @classmethod
-    def of(cls, inverse: bool | None, multiplier: float | None, unit: str | None) -> "Contract | None":
-        """The contract that a row of the instrument master declares; None where it leaves out how amounts are meant."""
-        if inverse is None or unit is None:
-            return None
-        return cls(inverse, multiplier, VolumeUnit(unit))
-
 
 LINEAR = Contract()

@@ -355,7 +355,6 @@ LISTING_COLUMNS = (
     Column("lot_size", REAL, "smallest step of the amount", "venue's own unit"),
     Column("contract_multiplier", REAL, "what one unit of amount stands for; null where it is not known"),
     Column("inverse", pa.bool_(), "true where it is margined and paid in the base asset"),
-    Column("volume_unit", TEXT, "what its amounts count: base, quote or contracts"),
     Column("available_from", TIME, "start of its listing, where known by the date's 00:00 UTC"),
     Column("available_to", TIME, "expiry (its day's end if only the day is known) or announced delisting; or null"),
     Column("known_from", TEXT, "listing: from the vendor's master; ticks: only the day's ticks prove it"),

@@ -275,14 +275,14 @@ class Selection:
             for pattern in self.patterns
         )
 
-    def may_hold(self, venue: str) -> bool:
-        """Whether an instrument of a venue can be among them; False only where none can."""
-        start = f"{venue}:"
+    def may_hold(self, beginning: str) -> bool:
+        """Whether an id with this beginning (`binance:`, `deribit:Perp:`) can be among them; False only if none can."""
+        start = beginning.lower()
         # a glob matches some text with this start if and only if a beginning of the glob matches the start alone
         return self.everything or any(
             any(fnmatch.fnmatchcase(start, pattern[:length]) for length in range(len(pattern) + 1))
             if _is_glob(pattern)
-            else pattern.startswith(start)
+            else pattern.lower().startswith(start)
             for pattern in self.patterns
         )
 

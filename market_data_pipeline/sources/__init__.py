@@ -4,19 +4,21 @@ from pathlib import Path
 
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.sources.contract import Source
+from market_data_pipeline.sources.downloads.remote import Remote
 
-__all__ = ["NAMES", "Source", "open_source"]
+__all__ = ["NAMES", "Remote", "Source", "open_source"]
 
-NAMES = ("sample", "files")
+NAMES = ("sample", "files", "tardis", "binance")
 """What MARKET_DATA_SOURCE can be."""
 
 
-def open_source(name: str, path: Path | None = None) -> Source:
+def open_source(name: str, path: Path | None = None, remote: Remote | None = None) -> Source:
     """The source of this name.
 
     Args:
         name: one of NAMES.
         path: the folder of `files`.
+        remote: where the vendors are, and how much may be fetched and kept; None for the defaults.
 
     Raises:
         SettingError: there is no such source.
@@ -30,4 +32,12 @@ def open_source(name: str, path: Path | None = None) -> Source:
         from market_data_pipeline.sources.files.source import FilesSource
 
         return FilesSource(path)
+    if name == "tardis":
+        from market_data_pipeline.sources.tardis.source import TardisSource
+
+        return TardisSource(remote or Remote())
+    if name == "binance":
+        from market_data_pipeline.sources.binance.source import BinanceSource
+
+        return BinanceSource(remote or Remote())
     raise SettingError(f"MARKET_DATA_SOURCE is {name!r}; expected {' or '.join(NAMES)}")

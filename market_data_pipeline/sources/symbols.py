@@ -156,6 +156,10 @@ _FORMS: dict[str, tuple[_Form, ...]] = {
 }
 
 
+VENUES = tuple(_FORMS)
+"""The venues whose symbols there are rules for."""
+
+
 def file_symbol(symbol: str) -> str:
     """A symbol as the vendor's file names have it: capitals, `/` and `:` as `-`."""
     return symbol.strip().upper().replace("/", "-").replace(":", "-")

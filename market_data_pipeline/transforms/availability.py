@@ -72,7 +72,6 @@ def proven_by_ticks(instruments: Sequence[Instrument], contract_of: Mapping[Inst
                 "expiry": instrument.expiry and midnight(instrument.expiry),
                 "contract_multiplier": contract.multiplier,
                 "inverse": contract.inverse,
-                "volume_unit": str(contract.unit),
                 # the hour is not known, and on its last day it can still be traded
                 "available_to": instrument.expiry and midnight(instrument.expiry) + DAY,
                 "known_from": "ticks",

@@ -49,10 +49,14 @@ def file(store: ObjectStore, day: date, instrument: Instrument, *filed: tuple[fl
 
 
 def minutes(
-    store: ObjectStore, fills: Any = SPARSE, selected: dict[date, Selected] | None = None, day: date = DAY
+    store: ObjectStore,
+    fills: Any = SPARSE,
+    selected: dict[date, Selected] | None = None,
+    day: date = DAY,
+    contract: Contract = LINEAR,
 ) -> dict[str, list[dict[str, Any]]]:
     """The candles of a day, by instrument."""
-    found = first_candles(store, [day], ALL, lambda _: LINEAR, fills, selected)
+    found = first_candles(store, [day], ALL, lambda _: contract, fills, selected)
     return {rows.instrument.id: rows_of(rows) for rows in found if rows.instrument}
 
 
@@ -225,19 +229,20 @@ def test_a_source_without_a_master_of_the_day_fails_and_the_stored_one_stays(loc
     assert listing_on(local_store, DAY).num_rows == 1
 
 
-def test_contracts_come_from_the_days_master_and_else_from_the_rule(local_store: ObjectStore) -> None:
+def test_a_multiplier_that_no_rule_knows_comes_from_the_days_master(local_store: ObjectStore) -> None:
+    counted = Contract(inverse=False, multiplier=None, unit=VolumeUnit.CONTRACTS)
     told = Contract(inverse=True, multiplier=100.0, unit=VolumeUnit.CONTRACTS)
-    master = listed(PERP, inverse=True, contract_multiplier=100.0, volume_unit="contracts")
-    keep_master(
-        local_store, pa.concat_tables([master, listed(BTC_USD), listed(OPTION, inverse=False, volume_unit="base")])
-    )
-    contract = contracts_on(local_store, DAY, lambda _: LINEAR)
-    assert (contract(PERP), contract(BTC_USD), contract(OPTION)) == (told, LINEAR, LINEAR)
-    assert contracts_on(local_store, AFTER, lambda _: LINEAR)(PERP) == LINEAR
+    keep_master(local_store, listed(PERP, inverse=True, contract_multiplier=100.0, settle_asset="BTC"))
+    assert contracts_on(local_store, DAY, lambda _: counted)(PERP) == told
+    assert contracts_on(local_store, DAY, lambda _: LINEAR)(PERP) == LINEAR
+    assert contracts_on(local_store, DAY, lambda _: counted)(BTC_USD) == counted
+    assert contracts_on(local_store, AFTER, lambda _: counted)(PERP) == counted
     file(local_store, DAY, PERP, (5, 50.0))
-    (candle,) = minutes(local_store)[PERP.id]
+    (candle,) = minutes(local_store, contract=counted)[PERP.id]
     assert (candle["volume"], candle["quote_volume"], candle["base_volume"]) == (1.0, 100.0, 2.0)
-    assert candle["volume_unit"] == "contracts"
+    # a quanto contract is paid in a third asset, in which its multiplier is
+    keep_master(local_store, listed(PERP, inverse=False, contract_multiplier=0.1, settle_asset="ETH"))
+    assert contracts_on(local_store, DAY, lambda _: counted)(PERP) == counted
 
 
 def test_the_map_holds_what_is_listed_and_what_the_ticks_prove(local_store: ObjectStore) -> None:

@@ -32,8 +32,7 @@ PARTITION = ["date", "year", "month", "day", "venue", "instrument_id", "instrume
 PARTITION += ["data_type", "data_tier"]
 LISTING = (
     "instrument_id venue instrument_type venue_symbol base_asset quote_asset settle_asset underlying strike "
-    "option_type expiry tick_size lot_size contract_multiplier inverse volume_unit available_from available_to "
-    "known_from"
+    "option_type expiry tick_size lot_size contract_multiplier inverse available_from available_to known_from"
 )
 every_dataset = pytest.mark.parametrize("each", DATASETS.values(), ids=DATASETS.keys())
 

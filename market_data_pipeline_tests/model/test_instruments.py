@@ -366,7 +366,7 @@ def test_a_selection_names_itself(pattern: list[str] | None, text: str) -> None:
 def test_a_selection_tells_whether_a_venue_can_be_in_it(
     pattern: str | list[str] | None, venue: str, held: bool
 ) -> None:
-    assert Selection.of(pattern).may_hold(venue) is held
+    assert Selection.of(pattern).may_hold(f"{venue}:") is held
 
 
 @given(instruments, st.lists(st.sampled_from(["*", "?", "[a-z]", "same"]), max_size=12), st.integers(0, 40))
@@ -381,4 +381,5 @@ def test_a_venue_that_has_a_selected_instrument_can_be_in_it(
     assume(any(mark in pattern for mark in "*?["))
     selection = Selection.of(["nowhere:*", pattern])
     assume(instrument in selection)
-    assert selection.may_hold(instrument.venue)
+    assert selection.may_hold(f"{instrument.venue}:")
+    assert selection.may_hold(f"{instrument.venue}:{instrument.type}:")

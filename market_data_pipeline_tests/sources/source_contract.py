@@ -22,11 +22,15 @@ def read(file: DayRows) -> tuple[pa.Table, Rejects]:
 
 
 class SourceContract:
-    """Subclass it, define the fixture `source` and the days; the source must have at least two instruments that day."""
+    """Subclass it, define the fixture `source` and the days; the source must have at least two instruments that day.
+
+    `everything` is for a source that does not take all instruments at once.
+    """
 
     data_type = "trades"
     day: date
     empty_day: date
+    everything = Selection()
 
     @pytest.fixture
     def source(self) -> Source:
@@ -34,7 +38,7 @@ class SourceContract:
 
     @pytest.fixture
     def files(self, source: Source) -> list[DayRows]:
-        return list(source.files(self.data_type, self.day, Selection()))
+        return list(source.files(self.data_type, self.day, self.everything))
 
     def test_says_what_it_is(self, source):
         assert source.name == source.name.lower() != ""
@@ -65,7 +69,7 @@ class SourceContract:
         assert all(file.day == self.day and file.origin for file in files)
 
     def test_reading_twice_gives_the_same(self, source, files):
-        again = list(source.files(self.data_type, self.day, Selection()))
+        again = list(source.files(self.data_type, self.day, self.everything))
         assert [file.instrument for file in again] == [file.instrument for file in files]
         for first, second in zip(files, again, strict=True):
             assert read(first) == read(first) == read(second)
@@ -89,12 +93,12 @@ class SourceContract:
         assert list(source.files(self.data_type, self.day, Selection.of("nowhere:SPOT_PAIR:NO-NE"))) == []
 
     def test_an_unknown_day_is_empty(self, source):
-        assert list(source.files(self.data_type, self.empty_day, Selection())) == []
+        assert list(source.files(self.data_type, self.empty_day, self.everything)) == []
 
     def test_every_instrument_has_a_contract(self, source, files):
         assert all(isinstance(source.contract(file.instrument), Contract) for file in files)
 
     def test_listings_have_the_declared_schema_where_there_is_a_master(self, source):
-        listings = source.listings(self.day, Selection())
+        listings = source.listings(self.day, self.everything)
         assert (listings is not None) is source.has_listings
         assert listings is None or listings.schema.equals(LISTING_SCHEMA)

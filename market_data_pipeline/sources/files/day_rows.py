@@ -71,7 +71,7 @@ def day_rows(
 
 def _sort_in(asked: _Day, file: VendorFile) -> None:
     if file.venue and file.group:
-        if asked.selection.may_hold(file.venue):
+        if asked.selection.may_hold(f"{file.venue}:"):
             asked.groups[file.venue, file.group].append(file.path)
         return
     try:
@@ -89,7 +89,7 @@ def _may_lack(asked: _Day, venue: str) -> bool:
     """Whether something unknown of a venue can be an instrument that is asked for and was not found."""
     exact = asked.selection.exact
     if exact is None:
-        return asked.selection.may_hold(venue)
+        return asked.selection.may_hold(f"{venue}:")
     return any(instrument.venue == venue and instrument not in asked.found for instrument in exact)
 
 

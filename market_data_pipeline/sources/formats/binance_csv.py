@@ -6,7 +6,6 @@ Format: https://github.com/binance/binance-public-data
 from collections.abc import Iterator
 from datetime import date
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
-from market_data_pipeline.sources.formats.unpack import first_line
+from market_data_pipeline.sources.formats.unpack import Origin, first_line
 from market_data_pipeline.sources.formats.usable import Sieve, all_rows, far_from, not_positive, sides, usable_rows
 
 
@@ -44,13 +43,13 @@ _FIELDS = (
     Field("is_buyer_maker", pa.bool_()),
 )
 _NAMES = {name.replace("_", ""): name for names in _COLUMNS.values() for name in names}
-_MICROSECONDS_FROM = 10**14
+MICROSECONDS_FROM = 10**14
 """Times from this on count microseconds (1973 on), times below milliseconds (until 5138)."""
 _MAKER = pa.array(["buy", "sell"])
 _SHOWN = 300
 
 
-def read_binance_trades(path: Path, market: Market, day: date, rejects: Rejects) -> Iterator[pa.RecordBatch]:
+def read_binance_trades(path: Origin, market: Market, day: date, rejects: Rejects) -> Iterator[pa.RecordBatch]:
     """Streams one file of trades, in its order.
 
     With or without a header; milli- or microseconds, told apart by the size of the first block's times. The taker sold
@@ -79,7 +78,7 @@ def read_binance_trades(path: Path, market: Market, day: date, rejects: Rejects)
     sieve.finish()
 
 
-def market_by_columns(path: Path) -> Market | None:
+def market_by_columns(path: Origin) -> Market | None:
     """The market that a file's columns tell: 7 are spot, 6 are futures; None for an empty text or other counts.
 
     Coin-margined files have as many columns as the others: only a header tells them apart (the symbol does as well).
@@ -101,7 +100,7 @@ def _known(cells: list[str]) -> tuple[str, ...]:
     return tuple(_NAMES.get(cell.strip().replace("_", "").lower(), cell) for cell in cells)
 
 
-def _form(path: Path, market: Market, cells: list[str]) -> Form:
+def _form(path: Origin, market: Market, cells: list[str]) -> Form:
     names = _known(cells)
     if any(cell in _NAMES.values() for cell in names):
         return _named(path, market, names)
@@ -113,7 +112,7 @@ def _form(path: Path, market: Market, cells: list[str]) -> Form:
     return Form((*expected, *spare), _FIELDS, has_header=False)
 
 
-def _named(path: Path, market: Market, names: tuple[str, ...]) -> Form:
+def _named(path: Origin, market: Market, names: tuple[str, ...]) -> Form:
     for field in _FIELDS:
         if names.count(field.name) != 1:
             what = "stands twice in" if field.name in names else "is missing from"
@@ -125,7 +124,7 @@ def _named(path: Path, market: Market, names: tuple[str, ...]) -> Form:
     return Form(names, _FIELDS, has_header=True)
 
 
-def _misfit(path: Path, market: Market, found: str) -> SourceError:
+def _misfit(path: Origin, market: Market, found: str) -> SourceError:
     return SourceError(
         f"{path} line 1: taken for trades of {market.value}, expected columns {','.join(_COLUMNS[market])}, found "
         f"{found}; is it of another market? Put it under spot/, um/ or cm/"
@@ -134,7 +133,7 @@ def _misfit(path: Path, market: Market, found: str) -> SourceError:
 
 def _unit(times: pa.Array) -> int:
     """Microseconds that one unit of the times stands for; the median, since a single row may be wrong."""
-    return 1 if np.median(times.to_numpy()) >= _MICROSECONDS_FROM else 1000
+    return 1 if np.median(times.to_numpy()) >= MICROSECONDS_FROM else 1000
 
 
 def _batch(block: Block, unit: int, sieve: Sieve, day: date) -> pa.RecordBatch:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources.formats.unpack import line_blocks
+from market_data_pipeline.sources.formats.unpack import Origin, line_blocks
 
 _TRUE = ("True", "true", "TRUE", "1")
 _FALSE = ("False", "false", "FALSE", "0")
@@ -65,7 +64,7 @@ class Block:
     line: int
 
 
-def typed_blocks(path: Path, form_of: Callable[[list[str]], Form]) -> Iterator[Block]:
+def typed_blocks(path: Origin, form_of: Callable[[list[str]], Form]) -> Iterator[Block]:
     """Streams a CSV file's rows as typed batches, in the file's order, at bounded memory.
 
     A line is a row: nothing is quoted, no line is skipped. Numbers are plain decimals; `nan`, `inf` and hexadecimal
@@ -97,7 +96,7 @@ def typed_blocks(path: Path, form_of: Callable[[list[str]], Form]) -> Iterator[B
                 line += rows.num_rows
 
 
-def _typed(path: Path, text: bytes, line: int, form: Form) -> pa.RecordBatch:
+def _typed(path: Origin, text: bytes, line: int, form: Form) -> pa.RecordBatch:
     names = [field.name for field in form.fields]
     try:
         table = csv.read_csv(
@@ -151,7 +150,7 @@ def _has_hex(text: bytes, form: Form) -> bool:
     return any(pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() for column in table.columns)
 
 
-def _fault(path: Path, text: bytes, line: int, form: Form) -> SourceError | None:
+def _fault(path: Origin, text: bytes, line: int, form: Form) -> SourceError | None:
     """The first value that cannot be what its column wants, found the slow way."""
     wanted = [(form.columns.index(field.name), field) for field in form.fields]
     for number, row in enumerate(text.splitlines(), line):

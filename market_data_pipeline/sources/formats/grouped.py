@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.spill import Codes, RowsByCode
 from market_data_pipeline.sources.formats.tardis_csv import own_rows, tardis_blocks
+from market_data_pipeline.sources.formats.unpack import Origin
 from market_data_pipeline.sources.formats.usable import Fault, Sieve, first_faults
 from market_data_pipeline.sources.symbols import file_symbol
 
@@ -56,7 +56,7 @@ class GroupedDay:
         unknown: the symbols that could not be told apart, in order.
     """
 
-    def __init__(self, path: Path, parts: Sequence[_Part], rows: RowsByCode) -> None:
+    def __init__(self, path: Origin, parts: Sequence[_Part], rows: RowsByCode) -> None:
         self._path, self._parts, self._rows = path, parts, rows
         self._codes: dict[Instrument, list[int]] = defaultdict(list)
         for code, part in enumerate(parts):
@@ -90,7 +90,7 @@ class GroupedDay:
 
 
 def split_tardis(
-    path: Path,
+    path: Origin,
     dataset: Dataset,
     day: date,
     exchange: str,
@@ -134,7 +134,7 @@ def split_tardis(
 class _Parts:
     """The symbols of a file as they come up: their instruments, and how many rows of each were seen and kept."""
 
-    def __init__(self, path: Path, instrument_of: Callable[[str], Instrument], selection: Selection) -> None:
+    def __init__(self, path: Origin, instrument_of: Callable[[str], Instrument], selection: Selection) -> None:
         self._path, self._instrument_of, self._selection = path, instrument_of, selection
         self._parts: list[_Part] = []
         self._numbers: dict[str | None, int] = {}  # as the file writes it, and as file names have it

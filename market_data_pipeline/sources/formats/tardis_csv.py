@@ -6,7 +6,6 @@ Format: https://docs.tardis.dev/downloadable-csv-files
 import re
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,6 +13,7 @@ from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Datase
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
+from market_data_pipeline.sources.formats.unpack import Origin
 from market_data_pipeline.sources.formats.usable import (
     Fault,
     Sieve,
@@ -38,7 +38,7 @@ def vendor_name(column: str) -> str:
 
 
 def read_tardis(
-    path: Path, dataset: Dataset, day: date, exchange: str, symbol: str, rejects: Rejects
+    path: Origin, dataset: Dataset, day: date, exchange: str, symbol: str, rejects: Rejects
 ) -> Iterator[pa.RecordBatch]:
     """Streams one file, in its order.
 
@@ -71,7 +71,7 @@ def read_tardis(
     sieve.finish()
 
 
-def tardis_blocks(path: Path, dataset: Dataset) -> Iterator[Block]:
+def tardis_blocks(path: Origin, dataset: Dataset) -> Iterator[Block]:
     """Streams a file's rows, typed, with the columns `exchange`, `symbol` and the vendor's names of the dataset's own.
 
     Raises:
@@ -100,7 +100,7 @@ def own_rows(block: Block, dataset: Dataset, day: date, exchange: str) -> tuple[
     return all_rows(dataset, columns), faults
 
 
-def _form(path: Path, dataset: Dataset, header: list[str]) -> Form:
+def _form(path: Origin, dataset: Dataset, header: list[str]) -> Form:
     fields = (Field("exchange", TEXT), Field("symbol", TEXT), *(_field(dataset, column) for column in dataset.columns))
     for field in fields:
         if header.count(field.name) != 1:

@@ -4,8 +4,10 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
@@ -17,10 +19,33 @@ _LONGEST_LINE = 1 << 20
 _LARGEST = 1 << 37
 """Unpacked bytes of the largest file that is believed (128 GiB; the largest day of a vendor is a tenth of it)."""
 
+
+@dataclass(frozen=True)
+class Packed:
+    """A vendor's file that does not lie on a disk of ours.
+
+    Attributes:
+        name: what messages call it, such as its address.
+        suffix: `.gz` or `.zip`; anything else is plain text.
+        open: gives its bytes, as they are packed; a zip must be one in which one may jump. Raises SourceError where
+            they cannot be had, or are none at all. May be called again.
+    """
+
+    name: str
+    suffix: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Origin = Path | Packed
+"""Where a vendor's file is read from; in a message it is its name."""
+
 _BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
-def line_blocks(path: Path) -> Generator[bytes, None, None]:
+def line_blocks(origin: Origin) -> Generator[bytes, None, None]:
     """Streams a file's text in blocks of whole lines, each about 4 MiB; an empty text has no blocks.
 
     The last line always ends in a line end; empty lines at the very end are left out.
@@ -30,35 +55,35 @@ def line_blocks(path: Path) -> Generator[bytes, None, None]:
             found has been given by then.
     """
     try:
-        with _opened(path) as read:
-            yield from _whole_lines(path, read)
+        with _opened(origin) as read:
+            yield from _whole_lines(origin, read)
     except _BROKEN as error:
         if isinstance(error, FileNotFoundError | PermissionError):
-            raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
-        raise SourceError(f"{path}: torn or damaged ({error}); fetch it again") from error
+            raise SourceError(f"{origin}: cannot be opened: {error.strerror}") from error
+        raise SourceError(f"{origin}: torn or damaged ({error}); fetch it again") from error
 
 
-def first_line(path: Path) -> str | None:
+def first_line(origin: Origin) -> str | None:
     """The first line of a file, unpacking no more than needed; None where the text is empty.
 
     Raises:
         SourceError: as `line_blocks`.
     """
     try:
-        with _opened(path) as read:
+        with _opened(origin) as read:
             start = read(1 << 16)
     except _BROKEN as error:
-        raise SourceError(f"{path}: torn or damaged ({error}); fetch it again") from error
+        raise SourceError(f"{origin}: torn or damaged ({error}); fetch it again") from error
     return start.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r") if start else None
 
 
-def _whole_lines(path: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _whole_lines(origin: Origin, read: Callable[[int], bytes]) -> Iterator[bytes]:
     held = rest = b""
     total = 0
     while chunk := read(BLOCK):
         total += len(chunk)
         if total > _LARGEST:
-            raise SourceError(f"{path}: unpacks to more than {_LARGEST >> 30} GiB, which no day of ticks does")
+            raise SourceError(f"{origin}: unpacks to more than {_LARGEST >> 30} GiB, which no day of ticks does")
         end = chunk.rfind(b"\n") + 1
         if not end:
             rest += chunk
@@ -68,41 +93,53 @@ def _whole_lines(path: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
                 yield held
             held, rest = rest + chunk[:end], chunk[end:]
         if len(rest) > _LONGEST_LINE:
-            raise SourceError(f"{path}: a line is longer than {_LONGEST_LINE >> 20} MiB: this is no CSV")
+            raise SourceError(f"{origin}: a line is longer than {_LONGEST_LINE >> 20} MiB: this is no CSV")
     last = (held + rest).rstrip(b"\r\n")
     if last:
         yield last + b"\n"
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Callable[[int], bytes]]:
-    status = path.stat()
+def _opened(origin: Origin) -> Iterator[Callable[[int], bytes]]:
+    if isinstance(origin, Packed):
+        with origin.open() as packed, _unpacked(origin, origin.suffix, packed) as read:
+            yield read
+        return
+    status = origin.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{path}: is no regular file")
+        raise SourceError(f"{origin}: is no regular file")
     if status.st_size == 0:
         raise SourceError(
-            f"{path}: the file is torn: it has 0 bytes (an empty day is an empty text, packed); fetch it again"
+            f"{origin}: the file is torn: it has 0 bytes (an empty day is an empty text, packed); fetch it again"
         )
-    match path.suffix.lower():
+    suffix = origin.suffix.lower()
+    # a gzip by Arrow's own file, which is read without the GIL as well
+    opened = pa.OSFile(str(origin)) if suffix == ".gz" else origin.open("rb")
+    with opened as packed, _unpacked(origin, suffix, packed) as read:
+        yield read
+
+
+@contextmanager
+def _unpacked(origin: Origin, suffix: str, packed: IO[bytes]) -> Iterator[Callable[[int], bytes]]:
+    match suffix:
         case ".gz":
             # Arrow's inflater checks lengths and checksums of all members, and runs without the GIL
-            with pa.OSFile(str(path), "rb") as raw, pa.CompressedInputStream(raw, "gzip") as stream:
+            with pa.CompressedInputStream(packed, "gzip") as stream:
                 yield stream.read
         case ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open(_only_member(path, archive)) as member:
+            with zipfile.ZipFile(packed) as archive, archive.open(_only_member(origin, archive)) as member:
                 yield member.read
         case _:
-            with path.open("rb") as plain:
-                yield plain.read
+            yield packed.read
 
 
-def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+def _only_member(origin: Origin, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     members = [member for member in archive.infolist() if not member.is_dir()]
     if len(members) != 1:
-        raise SourceError(f"{path}: the archive holds {len(members)} files, expected exactly one .csv")
+        raise SourceError(f"{origin}: the archive holds {len(members)} files, expected exactly one .csv")
     member = members[0]
     if not member.filename.lower().endswith(".csv"):
-        raise SourceError(f"{path}: the archive holds {member.filename[:80]!r}, expected a .csv")
+        raise SourceError(f"{origin}: the archive holds {member.filename[:80]!r}, expected a .csv")
     if member.flag_bits & 0x1:
-        raise SourceError(f"{path}: {member.filename[:80]!r} is encrypted; unpack it first")
+        raise SourceError(f"{origin}: {member.filename[:80]!r} is encrypted; unpack it first")
     return member

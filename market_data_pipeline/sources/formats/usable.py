@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.sources.formats.unpack import Origin
 
 _SIDES = pa.array(["buy", "sell", "unknown"])
 _SHOWN = 60
@@ -47,7 +47,7 @@ class Sieve:
         of: whose rows they are, where the file holds those of others too.
     """
 
-    path: Path
+    path: Origin
     rejects: Rejects
     seen: int = 0
     kept: int = 0

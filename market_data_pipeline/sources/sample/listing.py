@@ -226,7 +226,6 @@ def _row(listed: Listed) -> dict[str, object]:
         "lot_size": listed.terms.lot.step,
         "contract_multiplier": contract.multiplier,
         "inverse": contract.inverse,
-        "volume_unit": str(contract.unit),
         "available_from": listed.start,
         "available_to": listed.end,
         "known_from": "listing",

@@ -1,0 +1,1 @@
+"""The source `tardis`: daily files of Tardis.dev, fetched over HTTPS."""

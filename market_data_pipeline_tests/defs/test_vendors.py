@@ -1,0 +1,114 @@
+"""Days fetched from the vendors' test server, through Dagster into the lake, with everything that may go wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from market_data_pipeline import MarketDataLake
+from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.settings import Settings
+from market_data_pipeline_tests.defs.running import pipeline
+from market_data_pipeline_tests.sources.vendor_days import put_day, real_klines, text
+from market_data_pipeline_tests.sources.vendor_files import DAY, TARDIS_HEADER, tardis_line
+from market_data_pipeline_tests.sources.vendor_server import Fault, VendorServer
+
+BTC, ETH = "binance-futures:Perp:BTC-USDT", "binance-futures:Perp:ETH-USDT"
+COMMAND = "from market_data_pipeline.cli import main; main()"
+
+
+@pytest.fixture
+def vendor() -> Iterator[VendorServer]:
+    with VendorServer() as server:
+        put_day(server)
+        yield server
+
+
+def settings(vendor: VendorServer, folder: Path, source: str, **remote: object) -> Settings:
+    return Settings(
+        lake=str(folder / "lake"),
+        source=source,
+        remote=vendor.remote(cache=folder / "cache", **remote),
+        selection=Selection.of("binance-futures:*"),
+    )
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What a killed or failed run should not have left."""
+    return [path.name for path in folder.rglob("*") if path.is_file() and path.suffix in (".part", ".tmp")]
+
+
+def trades(folder: Path) -> dict[str, int]:
+    rows = MarketDataLake(folder / "lake").ticks(None, "trades", "2024-08-08", "2024-08-09")
+    counts = rows.group_by("instrument_id").aggregate([([], "count_all")]).to_pydict()
+    return dict(zip(counts["instrument_id"], counts["count_all"], strict=True))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 10**9])
+@pytest.mark.parametrize("source", ["tardis", "binance"])
+def test_a_day_comes_from_the_vendor_as_the_exchange_saw_it(
+    vendor: VendorServer, tmp_path: Path, source: str, cache_bytes: int
+) -> None:
+    vendor.faults += [
+        Fault("/BTCUSDT", status=503),
+        Fault("/BTCUSDT", status=429, headers={"Retry-After": "0"}),
+        Fault("/BTCUSDT", times=3, cut=50_000),
+    ]
+    with pipeline(settings(vendor, tmp_path, source, cache_bytes=cache_bytes)) as running:
+        outcome = running.run("2024-08-08", assets=["trades", "ohlcv_1m"])
+        assert outcome.clean, outcome.problems
+    candles = MarketDataLake(tmp_path / "lake").candles(BTC, "1m", "2024-08-08T23:55", "2024-08-09").to_pylist()
+    truth = [line.split(",") for line in real_klines()][-5:]
+    assert [(each["open"], each["high"], each["low"], each["close"], each["trade_count"]) for each in candles] == [
+        (*map(float, line[1:5]), int(line[8])) for line in truth
+    ]
+    assert leftovers(tmp_path) == []
+
+
+def test_one_file_that_fails_leaves_the_others_and_what_the_lake_had(vendor: VendorServer, tmp_path: Path) -> None:
+    with pipeline(settings(vendor, tmp_path, "tardis", cache_bytes=10**9)) as running:
+        assert running.run("2024-08-08", assets=["trades"]).clean
+        assert trades(tmp_path) == {BTC: 21_313, ETH: 3}
+        path = "/v1/binance-futures/trades/2024/08/08/BTCUSDT.csv.gz"
+        vendor.put(path, vendor.files[path].content[:-1000])
+        lines = [TARDIS_HEADER, *(tardis_line(symbol="ETHUSDT", id=n) for n in range(5))]
+        vendor.put_tardis("binance-futures", "trades", DAY, "ETHUSDT", text(lines))
+        outcome = running.run("2024-08-08", assets=["trades"])
+        assert not outcome.clean
+        assert f"{vendor.url}{path}: torn or damaged" in " ".join(" ".join(outcome.problems).split())
+    assert trades(tmp_path) == {BTC: 21_313, ETH: 5}
+    assert leftovers(tmp_path) == []
+
+
+def test_a_run_killed_midway_and_started_again(vendor: VendorServer, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "MARKET_DATA_LAKE": str(tmp_path / "lake"),
+        "MARKET_DATA_SOURCE": "tardis",
+        "MARKET_DATA_INSTRUMENTS": "binance-futures:*",
+        "MARKET_DATA_CACHE": str(tmp_path / "cache"),
+        "TARDIS_BASE_URL": vendor.url,
+        "TARDIS_API_URL": f"{vendor.url}/api",
+        "DAGSTER_HOME": str(tmp_path / "home"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, "-c", COMMAND, "materialize", "2024-08-08", "--assets", "trades"]
+    stalled = threading.Event()
+    vendor.faults.append(Fault("/BTCUSDT.csv.gz", stall=(200_000, stalled)))
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not any(path.stat().st_size for path in (tmp_path / "cache").glob("*.part")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    stalled.set()
+    assert BTC not in trades(tmp_path)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert trades(tmp_path) == {BTC: 21_313, ETH: 3}
+    assert leftovers(tmp_path / "cache") == []
