@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import logging
 import os
@@ -11,8 +12,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.sources.downloads import tries
@@ -22,7 +27,7 @@ from market_data_pipeline.sources.downloads.fetch import Downloads
 from market_data_pipeline.sources.downloads.http import Refused
 from market_data_pipeline.sources.downloads.tries import NotFetched
 from market_data_pipeline_tests.sources.conftest import QUICK
-from market_data_pipeline_tests.sources.vendor_server import Fault
+from market_data_pipeline_tests.sources.vendor_server import Fault, VendorServer
 
 KEY = "TD.secret-key_0123456789"
 SIZE = 700_000
@@ -157,6 +162,24 @@ def test_a_connection_that_is_always_cut_is_an_error_and_leaves_nothing(vendor, 
     assert kept(folder) == []
     vendor.faults.clear()
     assert fetch(either, url) == OLD
+
+
+@given(
+    st.integers(1, 60_000),
+    st.lists(st.one_of(st.integers(0, 60_000), st.sampled_from([429, 503])), max_size=3),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+@hypothesis.settings(max_examples=40)
+def test_whatever_breaks_where_the_bytes_are_the_same(size, faults, ranges, lengths, cached):
+    content = random.Random(size).randbytes(size)
+    with VendorServer() as vendor, TemporaryDirectory() as folder:
+        vendor.ranges, vendor.lengths = ranges, lengths
+        url = vendor.put("/v1/a.gz", content)
+        vendor.faults += [Fault("a.gz", cut=at) if at not in (429, 503) else Fault("a.gz", status=at) for at in faults]
+        remote = vendor.remote(cache=Path(folder), cache_bytes=cached * 10**9)
+        assert fetch(Downloads(remote, "", advice, QUICK), url) == content
 
 
 def test_a_vendor_that_falls_silent_is_asked_again(vendor, client):
@@ -375,6 +398,24 @@ def test_a_cache_that_cannot_be_used_says_so(vendor, client, folder):
         fetch(client(), vendor.put("/v1/a.gz", OLD))
 
 
+def test_a_full_disk_is_told_as_such(vendor, client, folder, monkeypatch):
+    url = vendor.put("/v1/a.gz", OLD)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copyfileobj", full)
+        with pytest.raises(
+            NotFetched, match=r"MARKET_DATA_CACHE=.*: cannot be used: No space left on device; make room"
+        ):
+            fetch(client(), url)
+        with pytest.raises(NotFetched, match=r"a\.gz: cannot be written to .*: No space left .*set TMPDIR"):
+            client(0).file(url).__enter__()
+    assert kept(folder) == []
+    assert fetch(client(), url) == OLD
+
+
 def test_without_a_cache_nothing_is_written(vendor, client, folder, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     assert fetch(client(0), vendor.put("/v1/a.gz", OLD)) == OLD
@@ -428,6 +469,7 @@ def test_a_small_answer_is_whole_or_an_error(vendor, client, waits):
 KILLED = """
 import sys, os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from market_data_pipeline.sources.downloads.fetch import Downloads
 from market_data_pipeline.sources.downloads.remote import Remote
 remote = Remote(cache=Path(sys.argv[1]), cache_bytes=10**9)

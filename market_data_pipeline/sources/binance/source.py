@@ -141,7 +141,10 @@ class BinanceSource:
         for instrument, holds_day in zip(instruments, there, strict=False):
             if holds_day:
                 yield self._rows(market, known[instrument], instrument, day)
-        left_out = [symbol for symbol, holds_day in zip(wanted, there, strict=True) if holds_day and symbol in unknown]
+        without_rule = frozenset(unknown)
+        left_out = [
+            symbol for symbol, holds_day in zip(wanted, there, strict=True) if holds_day and symbol in without_rule
+        ]
         if left_out:
             yield unknown_symbols(day, list_url, market.value, left_out)
 

@@ -86,7 +86,7 @@ class Downloads:
         """
         if self._cache is None:
             with tempfile.TemporaryFile() as temporary:
-                with self._slots:
+                with self._slots, _room_for(url):
                     self._save(url, temporary, checksum, checksum and checksum(), self._http.get(url, _PACKED))
                 temporary.seek(0)
                 yield temporary
@@ -163,6 +163,17 @@ class Downloads:
                 yield body
             finally:
                 body.close()
+
+
+@contextmanager
+def _room_for(url: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NotFetched(
+            f"{shown(url)}: cannot be written to {tempfile.gettempdir()}: {error.strerror or error}; make room, or set "
+            "TMPDIR to a folder that has more"
+        ) from error
 
 
 def _conditions(kept: Note) -> dict[str, str]:

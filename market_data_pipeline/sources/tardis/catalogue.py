@@ -112,7 +112,7 @@ def _symbol(told: Mapping[str, Any], exported: datetime | None) -> Symbol:
         raise ValueError("availableSince is empty")
     if until is not None and exported is not None and until >= exported:
         until = None
-    return Symbol(str(told["id"]), _TYPES.get(told["type"]), frozenset(told["dataTypes"]), since, until)
+    return Symbol(str(told["id"]), _TYPES.get(told.get("type", "")), frozenset(told["dataTypes"]), since, until)
 
 
 def instant(text: str | None) -> datetime | None:
