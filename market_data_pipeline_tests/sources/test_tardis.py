@@ -1,11 +1,9 @@
-import gzip
 import json
 import logging
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +14,7 @@ from market_data_pipeline.sources import open_source
 from market_data_pipeline.sources.downloads.http import Refused
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.symbols import instrument_of
-from market_data_pipeline.sources.tardis import api, grouped
+from market_data_pipeline.sources.tardis import api
 from market_data_pipeline.sources.tardis import source as tardis
 from market_data_pipeline.sources.tardis.master import as_of
 from market_data_pipeline.sources.tardis.source import TardisSource
@@ -297,34 +295,38 @@ def test_the_list_of_an_exchange_is_asked_for_once_in_a_while(vendor, client, mo
     assert len(vendor.asked("/api/exchanges/deribit")) == 2
 
 
-def test_option_chains_and_large_groups_come_from_one_file(vendor, client, monkeypatch):
+def test_an_options_chain_comes_from_one_file_and_is_split(vendor, client):
     put_day(vendor)
-    calls = []
-    put = Instrument.parse("deribit:Option:BTC-USD-9875-200609-P")
-
-    def split_tardis(packed, dataset, day, exchange, instrument, selection):
-        calls.append((packed.name, packed.suffix, dataset.name, day, exchange, selection))
-        assert instrument("BTC-9JUN20-9875-P" if exchange == "deribit" else "BTCUSDT").venue == exchange
-        with packed.open() as stream:
-            assert gzip.decompress(stream.read()).startswith(b"exchange,symbol,timestamp")
-        unknown = SimpleNamespace(symbol="?", message="line 7: ?")
-        return SimpleNamespace(instruments=(put,), unknown=(unknown,), read=lambda instrument, _: iter([instrument]))
-
-    monkeypatch.setattr(grouped, "import_module", lambda _: SimpleNamespace(split_tardis=split_tardis))
     day = date(2020, 6, 8)
-    selection = Selection.of("deribit:Option:BTC-*")
-    known, unknown = found(client(), day, "deribit:Option:BTC-*", "options_chain")
-    assert (known.instrument, batches(known)) == (put, [put])
-    assert failure([unknown]) == "line 7: ?"
-    url = f"{vendor.url}/v1/deribit/options_chain/2020/06/08/OPTIONS.csv.gz"
-    assert calls == [(url, ".gz", "options_chain", day, "deribit", selection)]
+    (sample,) = (path for path in SAMPLES if "options_chain" in path.name)
+    lines = sample.read_text().splitlines()[1:]
+    symbols = Counter(line.split(",")[1] for line in lines)
+    assert len(symbols) > 1
+    files = found(client(), day, "deribit:Option:*", "options_chain")
+    rows = {file.instrument: sum(batch.num_rows for batch in batches(file)) for file in files}
+    assert rows == {instrument_of("deribit", name): count for name, count in symbols.items()}
+    address = "/v1/deribit/options_chain/2020/06/08/OPTIONS.csv.gz"
+    assert {file.origin for file in files} == {f"{vendor.url}{address}"}
+    one = next(iter(rows))
+    assert [file.instrument for file in found(client(), day, one.id, "options_chain")] == [one]
+    assert len(vendor.asked(address)) >= 1
+    asked = len(vendor.asked(address))
     assert found(client(), day, "deribit:Perp:*", "options_chain") == []
-    assert len(calls) == 1
+    assert len(vendor.asked(address)) == asked
 
+
+def test_of_many_instruments_the_groups_one_file_is_fetched(vendor, client, monkeypatch):
+    put_day(vendor)
     monkeypatch.setattr(tardis, "GROUP_FROM", 2)
-    vendor.put_tardis("binance-futures", "trades", DAY, "PERPETUALS", text([TARDIS_HEADER]))
-    assert len(found(client(), DAY, "binance-futures:*")) == 2
-    assert calls[-1][0].endswith("/PERPETUALS.csv.gz")
+    body = text(
+        [TARDIS_HEADER, *(tardis_line(symbol=name, exchange="binance-futures") for name in ("BTCUSDT", "WHAT?"))]
+    )
+    vendor.put_tardis("binance-futures", "trades", DAY, "PERPETUALS", body)
+    known, unknown = found(client(), DAY, "binance-futures:*")
+    assert known.instrument == BTC
+    assert sum(batch.num_rows for batch in batches(known)) == 1
+    assert "WHAT?" in failure([unknown])
+    assert not vendor.asked("/BTCUSDT.csv.gz")
 
 
 def listing(source: TardisSource, day: date, selection) -> dict[str, dict]:
