@@ -1,5 +1,6 @@
 """Order by time in bounded memory: a stable sort, whatever the batches."""
 
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +16,10 @@ from market_data_pipeline.lake.ordering import (
     in_order,
     sort_by_time,
     times,
+    within,
 )
 from market_data_pipeline.model.datasets import TEXT, TIME
+from market_data_pipeline.model.windows import Window
 
 SIDES = st.sampled_from(["sell", "buy", "unknown", None])
 
@@ -144,3 +147,14 @@ def test_canonical_dictionaries_hold_what_occurs_sorted() -> None:
     assert found.column("side").to_pylist() == ["sell", None, "buy", "buy"]
     assert found.column("side").chunk(0).dictionary.to_pylist() == ["buy", "sell"]
     assert canonical(found.slice(0, 0)).num_rows == 0
+
+
+@pytest.mark.parametrize("first", [0, 40, 90])
+@pytest.mark.parametrize("rows", [0, 5, 10])
+def test_a_few_rows_of_many_keep_no_memory_but_their_own(first: int, rows: int) -> None:
+    table = table_of(list(range(100)), ["buy", None] * 50)
+    start = datetime(1970, 1, 1, microsecond=first, tzinfo=UTC)
+    found = within(table, Window(start, start + timedelta(microseconds=rows)))
+    assert found.column("number").to_pylist() == list(range(first, first + rows))
+    assert found.column("side").to_pylist() == table.column("side").slice(first, rows).to_pylist()
+    assert found.get_total_buffer_size() < table.get_total_buffer_size() / 2
