@@ -70,6 +70,12 @@ def test_microseconds_of_spot_from_2025_on(vendor, client):
     assert read(file)[0]["timestamp"][0].as_py() == datetime(2025, 1, 1, 0, 0, 0, 23_177, tzinfo=UTC)
 
 
+def test_what_is_named_and_meant_by_a_glob_comes_once(vendor, client):
+    put_day(vendor)
+    files = found(client(), DAY, [BTC, "binance-futures:*"])
+    assert [file.instrument.symbol for file in files] == ["BTC-USDT", "ETH-USDT"]
+
+
 def test_an_exact_id_needs_no_list(vendor, client):
     put_day(vendor)
     (file,) = found(client(), DAY, BTC)
@@ -233,6 +239,7 @@ def test_klines_with_a_header_and_in_microseconds(vendor, client):
         ([CM_KLINE, CM_KLINE], "not all minutes of 2024-08-08, in order of time"),
         ([CM_KLINE.replace("1723118400000", "1723075140000")], "not all minutes of"),
         ([CM_KLINE.replace("1723118400000", "1723118400001")], "not all minutes of"),
+        ([CM_KLINE.replace("1723118400000", "1723161600000")], "not all minutes of"),
         ([UM], "6 columns, expected 12"),
         ([CM_KLINE.replace(",120,", ",much,")], r"line 1: volume 'much' is no number"),
     ):

@@ -91,6 +91,8 @@ def test_what_is_packed_by_the_vendor_is_not_unpacked_on_the_way(vendor, either)
     url = vendor.put("/v1/a.gz", OLD)
     vendor.faults.append(Fault("a.gz", status=200, headers={"Content-Encoding": "gzip"}, body=OLD))
     assert fetch(either, url) == OLD
+    # a vendor that is told of other ways to pack might pack once more
+    assert vendor.requests[0].headers["Accept-Encoding"] == "gzip"
 
 
 def test_a_kept_file_is_asked_for_but_not_sent_again(vendor, client, folder):
@@ -430,14 +432,20 @@ def test_threads_that_want_the_same_file_fetch_it_once(vendor, client):
     assert sorted(request.status for request in vendor.requests) == [200] + [304] * 5
 
 
+def fetch_whole(client: Downloads, url: str) -> bytes:
+    with client.file(url) as whole:
+        return whole.read()
+
+
+@pytest.mark.parametrize("how", [fetch, fetch_whole])
 @pytest.mark.parametrize("cache_bytes", [10**9, 0])
-def test_no_more_are_fetched_at_once_than_allowed(vendor, client, cache_bytes):
+def test_no_more_are_fetched_at_once_than_allowed(vendor, client, cache_bytes, how):
     downloads = client(cache_bytes, downloads=2)
     go = threading.Event()
     urls = [vendor.put(f"/v1/{n}.gz", OLD) for n in range(6)]
     vendor.faults.append(Fault(".gz", times=2, stall=(10, go)))
     with ThreadPoolExecutor(6) as pool:
-        results = [pool.submit(fetch, downloads, url) for url in urls]
+        results = [pool.submit(how, downloads, url) for url in urls]
         while len(vendor.requests) < 2:
             time.sleep(0.01)
         go.set()
@@ -553,6 +561,13 @@ def test_the_key_does_not_follow_a_redirect_to_another_host(vendor, client, stat
     assert first.headers["Authorization"] == f"Bearer {KEY}"
     assert second.headers["Host"].startswith("localhost")
     assert KEY not in str(second.headers)
+
+
+def test_without_a_key_nothing_is_sent_in_its_place(vendor, client, monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("default login somebody password something\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetch(client(), vendor.put("/v1/a.gz", OLD))
+    assert "Authorization" not in vendor.requests[0].headers
 
 
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(vendor, client, caplog, monkeypatch):

@@ -149,6 +149,12 @@ def test_an_id_finds_its_symbol_in_the_vendors_list(vendor, client):
     assert f"{vendor.url}/api/exchanges/bitmex" in why
 
 
+def test_what_is_named_and_meant_by_a_glob_comes_once(vendor, client):
+    put_day(vendor)
+    files = found(client(), DAY, [BTC, "binance-futures:*"])
+    assert [file.instrument.symbol for file in files] == ["BTC-USDT", "ETH-USDT"]
+
+
 def test_only_venues_that_can_be_meant_are_asked(vendor, client):
     put_day(vendor)
     source = client()
@@ -362,6 +368,10 @@ def test_without_a_key_the_listing_knows_symbols_and_days(vendor, client):
         "deribit:Future:BTC-USD-240809",
         "deribit:Perp:BTC-USD",
     ]
+    # an expiry counts, whatever the vendor still says of its own days
+    put_exchange(vendor, "deribit", symbol("BTC-9AUG24", "future", since="2024-08-08"))
+    assert list(listing(client(), DAY + timedelta(days=1), "deribit:*")) == ["deribit:Future:BTC-USD-240809"]
+    assert listing(client(), DAY + timedelta(days=2), "deribit:*") == {}
 
 
 def test_with_a_key_the_listing_is_the_master_as_it_was_then(vendor, client):
