@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from market_data_pipeline.model.errors import MarketDataError, SettingError
-from market_data_pipeline.model.windows import as_day
+from market_data_pipeline.model.windows import DAY, as_day
 from market_data_pipeline.settings import Settings
 
 DEMO_DAY = date(2024, 8, 8)
@@ -93,7 +93,8 @@ def demo(day: date) -> None:
     clean = _run(settings, day, day, [])
     _print_shares(settings, day)
     _draw_candles(settings, day)
-    click.echo(_NEXT.format(day=day.isoformat(), month=day.strftime("%Y-%m"), lake=settings.lake))
+    after = day + DAY
+    click.echo(_NEXT.format(day=day, after=after, week=day - 6 * DAY, lake=settings.lake))
     _leave(clean)
 
 
@@ -204,7 +205,6 @@ def _draw_candles(settings: Settings, day: date) -> None:
     import pyarrow.compute as pc
 
     from market_data_pipeline.lake.reader import MarketDataLake
-    from market_data_pipeline.model.windows import DAY
 
     lake = MarketDataLake(store=settings.open_store())
     days = lake.candles(None, "1d", day, day + DAY, columns=["instrument_id", "trade_count"])
@@ -227,9 +227,9 @@ def _draw_candles(settings: Settings, day: date) -> None:
 _NEXT = """
 What to type next
   make dev                                      the same day in Dagster's UI, http://127.0.0.1:3000
-  make materialize DAY={day}               another day
-  make backfill FROM={month}-01 TO={month}-07  a range of days, both included
+  make materialize DAY={after}               the day after
+  make backfill FROM={week} TO={day}  a range of days, both included
   .venv/bin/python -c "from market_data_pipeline import MarketDataLake as L; \\
-    print(L('{lake}').candles('binance:*:BTC-*', '1h', '{day}', '{month}-09').to_pandas())"
+    print(L('{lake}').candles('binance:*:BTC-*', '1h', '{day}', '{after}').to_pandas())"
   make help                                     everything else
 """
