@@ -2,10 +2,12 @@
 
 python -m benchmarks.grouped options --rows 5000000 --instruments 2000
 python -m benchmarks.grouped book --rows 3000000
+python -m benchmarks.grouped day --rows 5000000 --instruments 2000
 """
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -13,15 +15,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pyarrow as pa
 
-from benchmarks.vendor_days import BOOK_NAME, DAY, OPTIONS_NAME, write_book, write_options
+from benchmarks.vendor_days import (
+    BOOK_NAME,
+    DAY,
+    OPTIONS_NAME,
+    TRADES_NAME,
+    write_book,
+    write_option_trades,
+    write_options,
+)
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline_tests.gcs_server import GcsServer
 
 _BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "BNB")
 _ONE = "binance-futures:Perp:BTC-USDT"
@@ -30,7 +43,7 @@ _ONE = "binance-futures:Perp:BTC-USDT"
 def main() -> None:
     """Makes the file if it is not there, runs the steps, and prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["options", "book"])
+    parser.add_argument("what", choices=["options", "book", "day"])
     parser.add_argument("--rows", type=int, help="5,000,000 of options, 3,000,000 of a book by default")
     parser.add_argument("--instruments", type=int, help="how many share the rows: 2,000 options, 1 book by default")
     parser.add_argument("--runs", type=int, default=3, help="of each step, in turn; the median is printed")
@@ -42,7 +55,7 @@ def main() -> None:
         return
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vendor-days-"))
     try:
-        (_options if arguments.what == "options" else _book)(folder, arguments)
+        {"options": _options, "book": _book, "day": _day}[arguments.what](folder, arguments)
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -70,6 +83,33 @@ def _book(folder: Path, arguments: argparse.Namespace) -> None:
     _in_turn(home, ["parse", "write_book", "read_hour"], arguments.runs)
 
 
+def _day(folder: Path, arguments: argparse.Namespace) -> None:
+    """A whole day of options through Dagster, on a local disk and on a server of Google's storage, which counts."""
+    rows, instruments = arguments.rows or 5_000_000, arguments.instruments or 2000
+    home = folder / f"day-{rows}-{instruments}"
+    _made(home / OPTIONS_NAME, lambda path: write_options(path, rows, instruments))
+    # half of the options are not traded on the day
+    _made(home / TRADES_NAME, lambda path: write_option_trades(path, rows // 25, instruments, instruments // 2))
+    print(f"{rows:,} rows of an options chain and {rows // 25:,} trades over {instruments:,} instruments")
+    _in_turn(home, ["day"], 1)
+    server = GcsServer().start()
+    bucket = Request(
+        f"{server.url}/storage/v1/b?project=test", b'{"name": "lake"}', {"Content-Type": "application/json"}
+    )
+    urlopen(bucket, timeout=20).close()
+    server.reset()
+    _in_turn(home, ["day_on_gcs"], 1, STORAGE_EMULATOR_HOST=server.url)
+    kinds = Counter(_kind(request.method, request.path, request.is_media) for request in server.requests)
+    print(f"requests: {kinds.total():,} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())})")
+    server.stop()
+
+
+def _kind(method: str, path: str, media: bool) -> str:
+    if method == "GET":
+        return "reads" if media else "listings" if path.endswith("/o") else "looks"
+    return "copies" if "/rewriteTo/" in path or "/copyTo/" in path else "deletes" if method == "DELETE" else "writes"
+
+
 def _made(path: Path, make: Callable[[Path], None]) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,15 +120,16 @@ def _megabytes(path: Path) -> float:
     return path.stat().st_size / 1e6
 
 
-def _in_turn(home: Path, steps: list[str], runs: int) -> dict[str, float]:
+def _in_turn(home: Path, steps: list[str], runs: int, **settings: str) -> dict[str, float]:
     """Each step in its own process, one after another and again, so that all see the machine in the same mood."""
     took: dict[str, list[dict[str, float]]] = {step: [] for step in steps}
     for _ in range(runs):
         for step in steps:
             command = [sys.executable, "-m", "benchmarks.grouped", "options", "--step", step, "--folder", str(home)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
             if done.returncode:
                 sys.exit(done.stderr)
+            sys.stderr.write(done.stderr)
             took[step].append(json.loads(done.stdout.splitlines()[-1]))
     medians = {}
     for step, found in took.items():
@@ -135,8 +176,6 @@ def _parse(home: Path) -> str:
 
 def _split(home: Path) -> str:
     """Through the source, each instrument's rows read once and let go of."""
-    from collections import Counter
-
     from market_data_pipeline.sources.files.source import FilesSource
 
     instruments = rows = 0
@@ -182,7 +221,42 @@ def _read_hour(home: Path) -> str:
     return f"{found.num_rows:,} rows, {'in' if in_order(times(found)) else 'NOT in'} order of time"
 
 
+def _whole_day(home: Path) -> str:
+    lake = Path(tempfile.mkdtemp(prefix="lake-", dir=home))
+    try:
+        return _through_dagster(home, str(lake))
+    finally:
+        shutil.rmtree(lake, ignore_errors=True)
+
+
+def _whole_day_on_gcs(home: Path) -> str:
+    return _through_dagster(home, "gs://lake")
+
+
+def _through_dagster(home: Path, lake: str) -> str:
+    import dagster as dg
+
+    from market_data_pipeline.defs.build import build_definitions
+    from market_data_pipeline.defs.launch import launch
+    from market_data_pipeline.model.datasets import ROOTS
+    from market_data_pipeline.settings import Settings
+
+    settings = Settings(lake=lake, source="files", source_path=home)
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = launch(build_definitions(settings), instance, DAY, DAY)
+        steps = instance.get_run_step_stats(outcome.run_id)
+    if not outcome.clean:
+        raise SystemExit("\n".join(outcome.problems))
+    for step in sorted(steps, key=lambda step: step.start_time or 0):
+        print(f"    {step.step_key:32} {(step.end_time or 0) - (step.start_time or 0):8.2f} s", file=sys.stderr)
+    store = settings.open_store()
+    objects = [info.size for root in ROOTS for info in store.list(f"{root}/")]
+    return f"{len(objects):,} objects, {sum(objects) / 1e6:,.0f} MB under all their names"
+
+
 _STEPS: dict[str, Callable[[Path], str]] = {
+    "day": _whole_day,
+    "day_on_gcs": _whole_day_on_gcs,
     "parse": _parse,
     "split": _split,
     "write": _write,

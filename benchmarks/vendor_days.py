@@ -14,6 +14,7 @@ from market_data_pipeline.model.windows import microseconds, midnight
 
 DAY = date(2024, 8, 8)
 OPTIONS_NAME = f"deribit_options_chain_{DAY}_OPTIONS.csv.gz"
+TRADES_NAME = f"deribit_trades_{DAY}_OPTIONS.csv.gz"
 BOOK_NAME = f"binance-futures_book_snapshot_25_{DAY}_{{symbol}}.csv.gz"
 _CHUNK = 250_000
 _SPOT = {"BTC": 60_000.0, "ETH": 2_600.0}
@@ -27,6 +28,28 @@ def write_options(path: Path, rows: int, instruments: int) -> None:
     busy = 1 / (1 + np.arange(instruments)) ** 0.6
     busy = draw.permutation(busy / busy.sum())
     _write(path, _option_rows(draw, listed, busy, rows))
+
+
+def write_option_trades(path: Path, rows: int, instruments: int, traded: int) -> None:
+    """A day's trades of so many of these options, each at least once, as Tardis' grouped file has them."""
+    draw = np.random.default_rng(10)
+    listed = _listed_options(instruments).slice(0, traded)
+    chosen = draw.integers(0, traded, rows)
+    chosen[: min(traded, rows)] = np.arange(min(traded, rows))
+    stamps, local = _times(draw, 0, rows, rows)
+    table = pa.table(
+        {
+            "exchange": pa.repeat("deribit", rows),
+            "symbol": listed["symbol"].take(pa.array(chosen)),
+            "timestamp": stamps,
+            "local_timestamp": local,
+            "id": pa.array(np.arange(rows) + 300_000_000),
+            "side": pa.array(["buy", "sell"]).take(pa.array(draw.integers(0, 2, rows))),
+            "price": np.round(0.02 + 0.01 * draw.random(rows), 4),
+            "amount": draw.integers(1, 200, rows) / 10,
+        }
+    )
+    _write(path, iter([table]))
 
 
 def write_book(path: Path, symbol: str, rows: int) -> None:

@@ -16,6 +16,7 @@ ROOT = Path(market_data_pipeline_tests.__file__).parent.parent
     [
         (["options", "--rows", "3000", "--instruments", "40"], " 3,000 rows in 40 files x 3 layouts"),
         (["book", "--rows", "2000"], " rows, in order of time"),
+        (["day", "--rows", "2000", "--instruments", "8"], "requests: "),
     ],
 )
 def test_grouped_and_wide_days(tmp_path: Path, what: list[str], said: str) -> None:
