@@ -1,8 +1,10 @@
 """The command line: materialize days, backfill ranges, open the UI, look at what was written."""
 
+import logging
 import os
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import wraps
@@ -99,20 +101,22 @@ def demo(day: date) -> None:
 
 
 @main.command()
-@click.option("--port", default=3000, show_default=True, help="Where the UI listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on this machine: the UI has no login.")
 @_plainly
 def dev(port: int, host: str) -> None:
     """Open Dagster's UI, with its daemon for schedules and backfills, until Ctrl-C."""
     settings = Settings.load()
     _require_free(host, port)
-    environment = os.environ | {"DAGSTER_HOME": str(_home(settings))}
-    # Dagster advises `dg dev` instead, which takes no workspace.yaml
-    quiet = ["-W", "ignore:Function `dev_command` is superseded"]
-    command = [sys.executable, *quiet, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", host, "-p", str(port)]
-    command += ["--log-level", "warning"]
+    os.environ["DAGSTER_HOME"] = str(_home(settings))
+    from dagster._cli.dev import dev_command
+
+    # The instance's folder has the project's dagster.yaml at work in it: Dagster's warning about the other copy would
+    # mislead. And it advises `dg dev` instead of this command, which takes no workspace.yaml.
+    logging.getLogger("dagster").addFilter(lambda record: "Found a dagster instance configuration" not in record.msg)
+    warnings.filterwarnings("ignore", "Function `dev_command` is superseded")
     click.echo(f"Dagster's UI is on http://{host}:{port} in a moment; Ctrl-C ends it")
-    os.execve(sys.executable, command, environment)  # noqa: S606 - the UI takes this process's place, without a shell
+    dev_command(["-w", "workspace.yaml", "-h", host, "-p", str(port), "--log-level", "warning"])
 
 
 def _require_free(host: str, port: int) -> None:
@@ -128,7 +132,10 @@ def _require_free(host: str, port: int) -> None:
 
 
 def _names(assets: str) -> list[str]:
-    return [name for name in assets.split(",") if name.strip()]
+    names = [name for name in assets.split(",") if name.strip()]
+    if assets and not names:
+        raise SettingError(f"--assets {assets!r} names no asset; leave it out for all")
+    return names
 
 
 def _home(settings: Settings) -> Path:
@@ -150,18 +157,19 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
     import dagster as dg
 
     from market_data_pipeline.defs.build import build_definitions
-    from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, slices
+    from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, stages
 
     console = Console(highlight=False)
     require_partitions(settings, first, last)
+    settings.open_store()  # an address that cannot be used is told before anything runs
     defs = build_definitions(settings)
     assets = selected_assets(defs, names)
     clean = True
     with dg.DagsterInstance.get() as instance:
-        for start, end in slices(settings, first, last):
-            days = f"{start}" if start == end else f"{start} to {end}"
+        for stage in stages(settings, defs, first, last, assets):
+            days = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
             with console.status(f"materializing {days}"):
-                outcome = launch(defs, instance, start, end, assets)
+                outcome = launch(defs, instance, stage.first, stage.last, stage.assets)
             clean &= outcome.clean
             # what is long is a line of its own in a pipe, too
             for note in outcome.notes:

@@ -77,6 +77,18 @@ def test_a_run_that_fails_says_why_in_words_alone(folder: Path) -> None:
     assert len(lines) <= 4, done.stdout
 
 
+def test_a_file_of_the_lake_that_is_no_parquet_is_named(folder: Path) -> None:
+    settings = {"MARKET_DATA_INSTRUMENTS": "deribit:Option:*-240830-c"}
+    assert command(folder, "materialize", str(DAY), "--assets", "trades", **settings).returncode == 0
+    broken = next((folder / "data").rglob("by_date/**/*.parquet"))
+    broken.unlink()
+    broken.write_bytes(b"junk")
+    done = command(folder, "materialize", str(DAY), "--assets", "ohlcv_1m", **settings)
+    assert done.returncode == 1
+    assert str(broken) in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_a_port_that_is_taken_is_named(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -95,6 +107,8 @@ def test_a_port_that_is_taken_is_named(folder: Path) -> None:
         (["materialize", "2024-08-08"], {"MARKET_DATA_SOURCE": "kaiko"}, 1, "MARKET_DATA_SOURCE is 'kaiko'"),
         (["materialize", "2024-08-08"], {"MARKET_DATA_LAKE": "s3://bucket"}, 1, "s3://bucket"),
         (["backfill", "2024-08-08", "2024-08-07"], {}, 1, "before it starts"),
+        (["materialize", "2024-08-08", "--assets", " , "], {}, 1, "names no asset"),
+        (["dev", "--port", "99999"], {}, 2, "99999"),
     ],
 )
 def test_wrong_input_is_named(

@@ -1,6 +1,7 @@
 """The assets: the source's master and ticks, candles from trades, the map last. Each gives out a stream of rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from typing import Any
@@ -18,9 +19,9 @@ from market_data_pipeline.lake.derived import TRADES, Selected, availability_row
 from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
-from market_data_pipeline.model.errors import NoData
+from market_data_pipeline.model.errors import NoData, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, unreadable
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.contract import Source
 
@@ -91,7 +92,7 @@ def _results(
     yield dg.Output(stream)
     failures = stream.report.failures if stream.report else ()
     problems = {
-        day: [Finding(f"{failure.label} on {day}: {failure.message}") for failure in failures if failure.day == day]
+        day: [Finding(str(failure), follows=failure.follows) for failure in failures if failure.day == day]
         for day in days_of(context.partition_keys)
     }
     yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
@@ -134,38 +135,53 @@ def _source_rows(source: Source, dataset: Dataset, days: list[date], selection: 
         for file in source.files(dataset.name, day, selection):
             found.add(file.instrument)
             yield file
-        for instrument in selection.named if dataset is TRADES else ():
-            if instrument not in found and not (instrument.expiry and instrument.expiry < day):
+        if dataset is TRADES:
+            for instrument in _missed(source, day, selection.named, found):
                 found.add(instrument)
-                yield _nothing(source, dataset.name, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
+                yield _nothing(source, dataset, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
         if not found and (selection.everything or dataset is TRADES):
             asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
-            yield _nothing(source, dataset.name, day, asked, None)
+            yield _nothing(source, dataset, day, asked, None)
 
 
-def _nothing(source: Source, data_type: str, day: date, asked: str, instrument: Instrument | None) -> DayRows:
-    def read(_: Rejects) -> Iterator[Any]:
-        raise NoData(f"source {source.name} has no {data_type}{asked} on {day}: {source.describe(data_type)}")
+def _missed(
+    source: Source, day: date, named: Sequence[Instrument], found: Collection[Instrument | None]
+) -> list[Instrument]:
+    """Those of some instruments that should have trades; one with an expiry need not, on days when it isn't listed."""
+    missing = [each for each in named if each not in found and not (each.expiry and each.expiry < day)]
+    dated = [each for each in missing if each.expiry]
+    listed = None
+    with suppress(SourceError):
+        listed = source.listings(day, Selection.of(dated)) if dated and source.has_listings else None
+    if listed is None:
+        return missing
+    ids = set(listed.column("instrument_id").to_pylist())
+    return [each for each in missing if each.expiry is None or each.id in ids]
 
-    return DayRows(day, instrument, source.name, read)
+
+def _nothing(source: Source, dataset: Dataset, day: date, asked: str, instrument: Instrument | None) -> DayRows:
+    why = f"source {source.name} has no {dataset.name}{asked} on {day}: {source.describe(dataset.name)}"
+    return unreadable(day, instrument, source.name, NoData(why))
 
 
-def _derived_rows(
+def _derived(
     context: dg.AssetExecutionContext,
     store: ObjectStore,
-    dataset: Dataset,
     inputs: Sequence[Dataset],
     selection: Selection,
-    make: Callable[[date], Iterator[DayRows]],
-) -> Iterator[DayRows]:
+    make: Callable[[Sequence[date]], Iterator[DayRows]],
+    notes: Callable[[date], dict[str, object]] = lambda _: {},
+) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
     """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read."""
+    dataset = DATASETS[context.asset_key.path[-1]]
     days = days_of(context.partition_keys)
-    ready = days_with_input(context.instance, store, inputs, days, selection)
-    for day in days:
-        if day in ready:
-            yield from make(day)
-        else:
-            yield without_input(dataset, inputs, day, selection)
+
+    def rows() -> Iterator[DayRows]:
+        ready = days_with_input(context.instance, store, inputs, days, selection)
+        yield from make(ready)
+        yield from (without_input(dataset, inputs, day, selection) for day in days if day not in ready)
+
+    yield from _results(context, RowStream(selection, rows, notes))
 
 
 def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefinition:
@@ -178,12 +194,9 @@ def _candle_asset(settings: Settings, timeframe: Timeframe) -> dg.AssetsDefiniti
     @_asset(settings, dataset, ins={"lake": dg.AssetIn(finer.name)})
     def coarser(context: dg.AssetExecutionContext, lake: Any) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         selection, fills = settings.selection, settings.fills
-
-        def make(day: date) -> Iterator[DayRows]:
-            return coarser_candles(lake, timeframe, [day], selection, fills)
-
-        rows = partial(_derived_rows, context, lake, dataset, [finer], selection, make)
-        yield from _results(context, RowStream(selection, rows))
+        yield from _derived(
+            context, lake, [finer], selection, lambda days: coarser_candles(lake, timeframe, days, selection, fills)
+        )
 
     return coarser
 
@@ -197,13 +210,13 @@ def _first_candle_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefini
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         selection, fills = settings.selection, settings.fills
         selected: dict[date, Selected] = {}
-
-        def make(day: date) -> Iterator[DayRows]:
-            return first_candles(lake, [day], selection, source.contract, fills, selected)
-
-        rows = partial(_derived_rows, context, lake, dataset, [TRADES], selection, make)
-        yield from _results(
-            context, RowStream(selection, rows, lambda day: _selected_notes(selected.get(day, Selected())))
+        yield from _derived(
+            context,
+            lake,
+            [TRADES],
+            selection,
+            lambda days: first_candles(lake, days, selection, source.contract, fills, selected),
+            lambda day: _selected_notes(selected.get(day, Selected())),
         )
 
     return from_trades
@@ -232,13 +245,8 @@ def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         store, selection = lake.open(), settings.selection
-
-        def make(day: date) -> Iterator[DayRows]:
-            return availability_rows(store, [day], selection, source.contract)
-
-        yield from _results(
-            context,
-            RowStream(selection, partial(_derived_rows, context, store, dataset, inputs, selection, make)),
+        yield from _derived(
+            context, store, inputs, selection, lambda days: availability_rows(store, days, selection, source.contract)
         )
 
     return available

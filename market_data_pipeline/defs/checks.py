@@ -16,7 +16,9 @@ from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.contract import KlineSource, Source
 
 Problems = Callable[[ObjectStore, Timeframe, Sequence[date], Selection], Iterator[Finding]]
-_SHOWN = 20
+FINDINGS = "findings"
+"""The metadata entry that holds every finding, while a description holds the first few."""
+_SHOWN, _KEPT = 20, 1_000
 
 
 def build_checks(settings: Settings, source: Source) -> list[dg.AssetChecksDefinition]:
@@ -97,7 +99,17 @@ def day_results(
         passed=not found,
         severity=_severity(found),
         description=_text(found),
-        metadata={"days": len(problems), "problems": len(found)},
+        metadata={
+            "days": len(problems),
+            "problems": len(found),
+            FINDINGS: dg.MetadataValue.json(
+                [
+                    {"day": day.isoformat(), "text": each.text, "follows": each.follows}
+                    for day, of_day in problems.items()
+                    for each in of_day[:_KEPT]
+                ]
+            ),
+        },
     )
 
 

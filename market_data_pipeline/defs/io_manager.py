@@ -19,6 +19,8 @@ from market_data_pipeline.lake.writer import WriteReport, write_days
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import MarketDataError
 
+_SHOWN = 200
+
 
 class LakeIOManager(dg.ConfigurableIOManager):
     """Keeps assets in the lake's layouts.
@@ -37,14 +39,14 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Raises:
             dagster.Failure: nothing at all could be read, or the lake cannot be written.
         """
-        store = self.lake.open()
         days = days_of(context.asset_partition_keys)
 
         def tell(done: DayFile | Failure) -> None:
             if isinstance(done, Failure):
-                context.log.warning("%s on %s: %s", done.label, done.day, done.message)
+                context.log.warning("%s", done)
 
         try:
+            store = self.lake.open()
             report = write_days(store, DATASETS[context.asset_key.path[-1]], days, obj.selection, obj, progress=tell)
         except MarketDataError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -87,8 +89,8 @@ def _require_something(report: WriteReport) -> None:
         return
     days = f"{report.days[0]}" if len(report.days) == 1 else f"{report.days[0]} to {report.days[-1]}"
     reasons = list(dict.fromkeys(failure.message for failure in report.failures))
-    shown = "\n".join(reasons[:20])
-    more = f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else ""
+    shown = "\n".join(reasons[:_SHOWN])
+    more = f"\n… and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
     raise dg.Failure(
         f"{report.dataset.name} on {days}: nothing could be read, so nothing was changed.\n{shown}{more}",
         allow_retries=False,

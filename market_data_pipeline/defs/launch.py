@@ -6,7 +6,9 @@ from datetime import date
 
 import dagster as dg
 
+from market_data_pipeline.defs.checks import FINDINGS
 from market_data_pipeline.defs.partitions import daily_partitions
+from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.settings import Settings
@@ -56,11 +58,31 @@ def require_partitions(settings: Settings, first: date, last: date) -> None:
             )
 
 
-def slices(settings: Settings, first: date, last: date) -> list[tuple[date, date]]:
-    """The runs of a range: one, or one for each MARKET_DATA_DAYS_PER_RUN days."""
+@dataclass(frozen=True)
+class Stage:
+    """One run of a backfill: some days of some assets; all assets with None."""
+
+    first: date
+    last: date
+    assets: Sequence[dg.AssetKey] | None = None
+
+
+def stages(
+    settings: Settings, defs: dg.Definitions, first: date, last: date, assets: Sequence[dg.AssetKey] | None = None
+) -> list[Stage]:
+    """The runs of a range: one, or several of MARKET_DATA_DAYS_PER_RUN days each.
+
+    Of several, those of what comes from the source go first: candles read the files of the days beside theirs.
+    """
     days = list(days_between(first, last))
     size = settings.days_per_run or len(days)
-    return [(days[at], days[min(at + size, len(days)) - 1]) for at in range(0, len(days), size)]
+    spans = [(days[at], days[min(at + size, len(days)) - 1]) for at in range(0, len(days), size)]
+    if len(spans) == 1:
+        return [Stage(first, last, assets)]
+    chosen = list(assets or defs.resolve_asset_graph().materializable_asset_keys)
+    fetched = [key for key in chosen if DATASETS[key.path[-1]].kind in (Kind.TICKS, Kind.INSTRUMENTS)]
+    derived = [key for key in chosen if key not in fetched]
+    return [Stage(*span, sorted(keys)) for keys in (fetched, derived) if keys for span in spans]
 
 
 def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:
@@ -133,7 +155,7 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
             said = unforeseen.message.strip() if unforeseen else "failed"
             text = f"{said}; the run's log in the UI has the stack trace"
         problems.append(f"{event.step_key}: {text.strip()}")
-    return [*problems, *_failed_checks(result, dg.AssetCheckSeverity.ERROR)]
+    return [*problems, *_findings(result, dg.AssetCheckSeverity.ERROR)]
 
 
 def _notes(result: dg.ExecuteInProcessResult) -> list[str]:
@@ -147,13 +169,25 @@ def _notes(result: dg.ExecuteInProcessResult) -> list[str]:
         gone = made.metadata.get("removed_instruments")
         if gone is not None and isinstance(gone.value, list):
             notes.append(f"{place}: gone, because its input has no rows any more: {', '.join(map(str, gone.value))}")
-    return [*notes, *_failed_checks(result, dg.AssetCheckSeverity.WARN)]
+    return [*notes, *_findings(result, dg.AssetCheckSeverity.WARN)]
 
 
-def _failed_checks(result: dg.ExecuteInProcessResult, severity: dg.AssetCheckSeverity) -> Iterator[str]:
+def _findings(result: dg.ExecuteInProcessResult, severity: dg.AssetCheckSeverity) -> Iterator[str]:
+    """What failed checks found, a line each; what only follows from a day's other findings is left out."""
     checks = result.get_asset_check_evaluations()
     # on a range a summary without a partition follows the days' own results
     several = len({check.partition for check in checks}) > 1
-    for check in checks:
-        if not check.passed and check.severity is severity and not (several and check.partition):
-            yield f"{check.asset_key.to_user_string()}, {check.check_name}: {check.description or 'failed'}"
+    failed = [check for check in checks if not check.passed and not (several and check.partition)]
+    told = [(check, each) for check in failed if check.severity is severity for each in _found(check)]
+    causes = {each["day"] for _, each in told if not each["follows"]}
+    for check, each in told:
+        if not (each["follows"] and each["day"] in causes):
+            yield f"{check.asset_key.to_user_string()}, {check.check_name}: {each['text']}"
+
+
+def _found(check: dg.AssetCheckEvaluation) -> list[dict[str, object]]:
+    found = check.metadata.get(FINDINGS)
+    listed = found.value if found is not None else None
+    if isinstance(listed, list):
+        return [dict(each) for each in listed]
+    return [{"day": None, "text": check.description or "failed", "follows": False}]

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from market_data_pipeline.defs.upstream import ROWS
+from market_data_pipeline.defs.upstream import ASKED, EMPTY, FAILED, ROWS
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
 from market_data_pipeline.model.datasets import TEXT, Dataset
@@ -37,12 +37,14 @@ def layout_uri(store: ObjectStore, dataset: Dataset, layout: Layout, day: date) 
 def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> dict[str, object]:
     """The metadata of one partition of a run."""
     dataset = report.dataset
-    files = [file for file in report.files if file.day == day and file.span.rows]
+    read = [file for file in report.files if file.day == day]
+    files = [file for file in read if file.span.rows]
     rows = sum(file.span.rows for file in files)
     metadata: dict[str, object] = {
         "dagster/partition_row_count": rows,
         "dagster/uri": layout_uri(store, dataset, dataset.layouts[0], day),
         "dagster/column_schema": column_schema(dataset),
+        ASKED: str(report.selection),
         ROWS: rows,
         "bytes": sum(file.size for file in files),
         "files_written": sum(file.changed for file in files),
@@ -55,12 +57,14 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
     if firsts and lasts:
         metadata |= {"first_timestamp": min(firsts).isoformat(), "last_timestamp": max(lasts).isoformat()}
     if failed := [failure for failure in report.failures if failure.day == day]:
-        metadata["failed_instruments"] = dg.MetadataValue.json(
+        metadata[FAILED] = dg.MetadataValue.json(
             [{"instrument": failure.label, "problem": failure.message} for failure in failed]
         )
+    if empty := [file.instrument.id for file in read if file.instrument and not file.span.rows]:
+        metadata[EMPTY] = dg.MetadataValue.json(empty)
     if removed := [instrument.id for at, instrument in report.removed if at == day]:
         metadata["removed_instruments"] = dg.MetadataValue.json(removed)
-    rejects = sum((file.rejects for file in report.files if file.day == day), Counter())
+    rejects = sum((file.rejects for file in read), Counter())
     if rejects:
         metadata["rows_set_aside"] = sum(rejects.values())
         metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(rejects))

@@ -1,20 +1,19 @@
 """Which days can be made from what lies upstream: those with files in the lake, and those known to be empty."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Any
 
 import dagster as dg
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import NoData
-from market_data_pipeline.model.instruments import Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.errors import MissingInput
+from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.rows import DayRows, unreadable
 
-ROWS = "rows"
-"""The metadata entry that says how many rows a run wrote for a partition."""
+ASKED, ROWS, EMPTY, FAILED = "instruments_asked_for", "rows", "empty_instruments", "failed_instruments"
+"""Metadata of a partition: the selection, its rows, whose input had none, and whose could not be read."""
 
 
 def days_with_input(
@@ -23,39 +22,42 @@ def days_with_input(
     inputs: Sequence[Dataset],
     days: Iterable[date],
     selection: Selection,
-) -> set[date]:
-    """The days for which the lake holds anything of an input, or an input was materialized without any rows.
+) -> list[date]:
+    """The days for which the lake holds anything of an input, or the newest run of an input found that it has no rows.
 
     A day that nobody has materialized, and one that was materialized and is empty, look alike in the lake. The second
     is no error, and only Dagster's own history can tell.
     """
-    return {
+    return [
         day
         for day in days
         if any(_stored(store, dataset, day, selection) for dataset in inputs)
-        or any(_known_empty(instance, dataset, day) for dataset in inputs)
-    }
+        or any(_known_empty(instance, dataset, day, selection) for dataset in inputs)
+    ]
 
 
 def _stored(store: ObjectStore, dataset: Dataset, day: date, selection: Selection) -> bool:
     return any(found.instrument is None or found.instrument in selection for found in day_objects(store, dataset, day))
 
 
-def _known_empty(instance: dg.DagsterInstance, dataset: Dataset, day: date) -> bool:
+def _known_empty(instance: dg.DagsterInstance, dataset: Dataset, day: date, selection: Selection) -> bool:
     newest = instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey(dataset.name), asset_partitions=[day.isoformat()]), limit=1
     ).records
     materialization = newest[0].asset_materialization if newest else None
-    rows = materialization.metadata.get(ROWS) if materialization else None
-    return rows is not None and rows.value == 0
+    if materialization is None:
+        return False
+    told = {name: value.value for name, value in materialization.metadata.items()}
+    if FAILED in told or told.get(ASKED) not in (str(Selection()), str(selection)):
+        return False
+    empty = told.get(EMPTY)
+    named = [Instrument.parse(str(each)) for each in empty] if isinstance(empty, list) else []
+    return told.get(ROWS) == 0 or any(instrument in selection for instrument in named)
 
 
 def without_input(dataset: Dataset, inputs: Sequence[Dataset], day: date, selection: Selection) -> DayRows:
     """A day that has no input: rows that cannot be read, so that it is told and the lake keeps what it has."""
     named = " or ".join(each.name for each in inputs)
     of = "" if selection.everything else f" of {selection} (MARKET_DATA_INSTRUMENTS)"
-
-    def read(_: Rejects) -> Iterator[Any]:
-        raise NoData(f"the lake has no {named}{of} to make {dataset.name} from; materialize {inputs[0].name} first")
-
-    return DayRows(day, None, named, read)
+    why = f"the lake has no {named}{of} to make {dataset.name} from; materialize {inputs[0].name} first"
+    return unreadable(day, None, named, MissingInput(why))

@@ -14,7 +14,7 @@ from market_data_pipeline.lake.derived import TRADES, day_window
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles
-from market_data_pipeline.model.errors import MarketDataError, ObjectNotFound
+from market_data_pipeline.model.errors import MarketDataError, ObjectNotFound, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.transforms.differences import differing_minutes
@@ -32,11 +32,13 @@ class Finding:
 
     Attributes:
         text: what, where and what to do.
+        follows: what it is made from is missing, which has a finding of its own.
         outdated: nothing is known to be wrong, but what it was made from has grown since, or cannot be had to compare.
     """
 
     text: str
     outdated: bool = False
+    follows: bool = False
 
 
 def candle_problems(
@@ -44,9 +46,12 @@ def candle_problems(
 ) -> Iterator[Finding]:
     """Each law that stored candles break: low ≤ open, close ≤ high; times rising, on the grid and inside the day."""
     dataset = candles(timeframe.name)
-    for found, name in _stored(store, dataset, days, selection):
+
+    def look(found: DayObject, instrument: Instrument) -> Iterator[Finding]:
         for law in broken_candle_laws(own_rows(store, dataset, found.info.key), found.day, timeframe):
-            yield Finding(f"{name} on {found.day}: {law}")
+            yield Finding(f"{instrument} on {found.day}: {law}")
+
+    return _findings(store, dataset, days, selection, look)
 
 
 def volume_problems(
@@ -58,7 +63,8 @@ def volume_problems(
     lake after they were made.
     """
     dataset = candles(timeframe.name)
-    for found, instrument in _stored(store, dataset, days, selection):
+
+    def look(found: DayObject, instrument: Instrument) -> Iterator[Finding]:
         made = _sums(own_rows(store, dataset, found.info.key))
         sources = (
             _traded(store, instrument, found.day)
@@ -71,6 +77,8 @@ def volume_problems(
                 f"made from has {sources[-1][0]!r} in {sources[-1][1]}; materialize {dataset.name} again",
                 outdated=any(_equal(made, source) for source in sources[:-1]),
             )
+
+    return _findings(store, dataset, days, selection, look)
 
 
 def kline_problems(
@@ -88,21 +96,39 @@ def kline_problems(
         selection: which instruments.
     """
     dataset = candles("1m")
-    for found, instrument in _stored(store, dataset, days, selection):
+
+    def look(found: DayObject, instrument: Instrument) -> Iterator[Finding]:
         where = f"{instrument} on {found.day}"
         try:
             official = klines(instrument, found.day)
-        except MarketDataError as error:
+        except SourceError as error:
             yield Finding(f"{where}: the exchange's candles cannot be had: {error}", outdated=True)
-            continue
+            return
         if official is None:
-            continue
+            return
         minutes = list(differing_minutes(own_rows(store, dataset, found.info.key), official))
         if minutes:
             more = f"; … and {len(minutes) - _MINUTES} more" if len(minutes) > _MINUTES else ""
             yield Finding(
                 f"{where}: {len(minutes)} minutes differ from the exchange's own: {'; '.join(minutes[:_MINUTES])}{more}"
             )
+
+    return _findings(store, dataset, days, selection, look)
+
+
+def _findings(
+    store: ObjectStore,
+    dataset: Dataset,
+    days: Sequence[date],
+    selection: Selection,
+    look: Callable[[DayObject, Instrument], Iterator[Finding]],
+) -> Iterator[Finding]:
+    """What a look at each stored day of an instrument finds; a file that cannot be read is a finding, too."""
+    for found, instrument in _stored(store, dataset, days, selection):
+        try:
+            yield from look(found, instrument)
+        except MarketDataError as error:
+            yield Finding(f"{instrument} on {found.day}: {error}")
 
 
 def _stored(

@@ -14,7 +14,7 @@ from market_data_pipeline.lake.parquet import Span, explained, write_day_file
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, MarketDataError, ObjectChanged, ObjectNotFound
+from market_data_pipeline.model.errors import LakeError, MarketDataError, MissingInput, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
 from market_data_pipeline.model.rows import DayRows, Rejects
@@ -59,17 +59,24 @@ class Failure:
         instrument: whose rows they were; None where they could not be told apart, or where a whole day is missing.
         origin: where they came from.
         message: what is wrong and what to do.
+        follows: nothing is wrong with it itself: what it is made from is missing.
     """
 
     day: date
     instrument: Instrument | None
     origin: str
     message: str
+    follows: bool = False
 
     @property
     def label(self) -> str:
         """The instrument's id, or the origin where that is not known."""
         return self.instrument.id if self.instrument else self.origin
+
+    def __str__(self) -> str:
+        where = f"{self.label} on {self.day}: "
+        # a file that could not be told apart is named by its message as a rule
+        return self.message if self.instrument is None and self.origin in self.message else where + self.message
 
 
 @dataclass
@@ -156,7 +163,8 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
         try:
             span = write_day_file(path, dataset, day, instrument, _readable(dataset, rows, rejects))
         except _Unreadable as failed:
-            return Failure(day, instrument, rows.origin, str(failed.__cause__))
+            why = failed.__cause__
+            return Failure(day, instrument, rows.origin, str(why), isinstance(why, MissingInput))
         if not span.rows:
             return DayFile(day, instrument, rows.origin, span, 0, False, rejects)
         with path.open("rb", buffering=0) as encoded:

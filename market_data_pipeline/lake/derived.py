@@ -85,8 +85,8 @@ def first_candles(
 ) -> Iterator[DayRows]:
     """1m candles of some days, from the lake's trades by exchange time.
 
-    An instrument has candles for a day if any of its trades fall into it and its venue's trades of that day are in the
-    lake. What a neighbouring day's file holds of a day that is not in would pass a few seconds off as the whole of it.
+    An instrument has candles for a day if the lake has its trades of that day. They take in what the neighbouring days'
+    files hold of the day; but without its own file those few seconds would be passed off as the whole of it.
 
     Args:
         store: the lake.
@@ -106,12 +106,12 @@ def first_candles(
 
     for day in days:
         contracts = contracts_on(store, day, contract_of)
-        venues = {instrument.venue for instrument in on(day)}
-        told[day] = Selected(waiting=tuple(sorted(venues - {instrument.venue for instrument in on(day + DAY)})))
-        for instrument in sorted(on(day - DAY) | on(day) | on(day + DAY)):
-            if instrument.venue in venues and instrument in selection:
-                read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
-                yield DayRows(day, instrument, f"trades of {instrument}", read)
+        chosen = sorted(instrument for instrument in on(day) if instrument in selection)
+        venues = {instrument.venue for instrument in chosen} - {instrument.venue for instrument in on(day + DAY)}
+        told[day] = Selected(waiting=tuple(sorted(venues)))
+        for instrument in chosen:
+            read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
+            yield DayRows(day, instrument, f"trades of {instrument}", read)
 
 
 def _first_candles(

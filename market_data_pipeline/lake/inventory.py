@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.months import targets_of
-from market_data_pipeline.lake.parquet import row_group_days
+from market_data_pipeline.lake.parquet import explained, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -34,7 +34,11 @@ class Share:
 
 
 def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
-    """The shares of a day, in the order of the datasets and their layouts; datasets without rows are left out."""
+    """The shares of a day, in the order of the datasets and their layouts; datasets without rows are left out.
+
+    Raises:
+        LakeError: a file cannot be read.
+    """
     for dataset in DATASETS.values():
         primary = list(day_objects(store, dataset, day))
         if not primary:
@@ -52,7 +56,7 @@ def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
 
 def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
     try:
-        with store.open(key) as pinned:
+        with store.open(key) as pinned, explained(store.uri_of(key)):
             return pq.ParquetFile(pinned.file).metadata.num_rows, pinned.info.size
     except ObjectNotFound:
         return None
@@ -60,7 +64,7 @@ def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
 
 def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
     try:
-        with store.open(key) as pinned:
+        with store.open(key) as pinned, explained(store.uri_of(key)):
             metadata = pq.ParquetFile(pinned.file).metadata
     except ObjectNotFound:
         return None

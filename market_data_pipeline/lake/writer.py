@@ -24,6 +24,7 @@ class WriteReport:
     Attributes:
         dataset: the dataset.
         days: the partitions that the run was asked for.
+        selection: the instruments that it was asked for.
         files: the day files that could be read, in order of day and instrument.
         failures: what could not be.
         removed: what the source no longer has, taken out of every layout.
@@ -33,6 +34,7 @@ class WriteReport:
 
     dataset: Dataset
     days: tuple[date, ...]
+    selection: Selection
     files: tuple[DayFile, ...]
     failures: tuple[Failure, ...]
     removed: tuple[tuple[date, Instrument], ...]
@@ -84,6 +86,7 @@ def write_days(
     return WriteReport(
         dataset,
         tuple(days),
+        selection,
         tuple(files),
         tuple(failures),
         tuple((day, instrument) for day, instrument in gone if instrument),

@@ -37,6 +37,10 @@ class NoData(SourceError, LookupError):
     """The source has nothing at all for what was asked."""
 
 
+class MissingInput(NoData):
+    """The lake has nothing that a dataset's day could be made from; what should be there has its own error."""
+
+
 class LakeError(MarketDataError):
     """An object of the lake is not what it should be."""
 

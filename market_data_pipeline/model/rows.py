@@ -7,6 +7,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 
 Rejects = Counter[str]
@@ -32,3 +33,13 @@ class DayRows:
     instrument: Instrument | None
     origin: str
     read: Callable[[Rejects], Iterator[pa.RecordBatch]]
+
+
+def unreadable(day: date, instrument: Instrument | None, origin: str, why: str | SourceError) -> DayRows:
+    """Rows that are known of but cannot be had: reading them raises a SourceError, which fails them alone."""
+    error = why if isinstance(why, SourceError) else SourceError(why)
+
+    def read(_: Rejects) -> Iterator[pa.RecordBatch]:
+        raise error
+
+    return DayRows(day, instrument, origin, read)

@@ -1,9 +1,13 @@
 """What a selection of instruments can mean at a vendor: venues, types, symbols without rules."""
 
 from collections.abc import Iterable
+from datetime import date
 
 from market_data_pipeline.model.errors import InstrumentError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.rows import DayRows, unreadable
+
+_SHOWN = 10
 
 
 def venues_meant(selection: Selection, venues: Iterable[str]) -> tuple[str, ...]:
@@ -39,3 +43,15 @@ def _holds(selection: Selection, venue: str, kind: InstrumentType, base: str, qu
         return Instrument(venue, kind, base, quote) in selection
     except InstrumentError:
         return False
+
+
+def unknown_symbols(day: date, origin: str, venue: str, symbols: list[str]) -> DayRows:
+    """The rows of symbols that may be meant, but that no rule tells apart."""
+    some = ", ".join(symbols[:_SHOWN]) + (", …" if len(symbols) > _SHOWN else "")
+    return unreadable(
+        day,
+        None,
+        origin,
+        f"{origin}: {len(symbols)} symbols of {venue} may be meant, but no rule tells what they are: {some}; they are "
+        "left out: name the instruments that you want one by one in MARKET_DATA_INSTRUMENTS",
+    )

@@ -5,7 +5,10 @@ from datetime import date
 from pathlib import Path
 from random import Random
 
-from market_data_pipeline.defs.launch import slices
+import dagster as dg
+
+from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.defs.launch import Stage, launch, stages
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import LayoutError
@@ -70,7 +73,26 @@ def test_31_days_in_one_run_equal_31_runs_in_any_order(tmp_path: Path) -> None:
             assert layout_rows(together, dataset, layout).equals(layout_rows(apart, dataset, layout))
 
 
-def test_slices_cover_the_range_once() -> None:
-    assert slices(Settings(), FIRST, LAST) == [(FIRST, LAST)]
-    cut = slices(Settings(days_per_run=10), FIRST, LAST)
-    assert [(a.day, b.day) for a, b in cut] == [(1, 10), (11, 20), (21, 30), (31, 31)]
+def test_a_range_is_one_run_or_first_all_ticks_and_then_what_is_made_of_them() -> None:
+    defs = build_definitions(Settings())
+    assert stages(Settings(), defs, FIRST, LAST) == [Stage(FIRST, LAST)]
+    cut = stages(Settings(days_per_run=10), defs, FIRST, LAST)
+    spans = [(1, 10), (11, 20), (21, 30), (31, 31)]
+    assert [(stage.first.day, stage.last.day) for stage in cut] == [*spans, *spans]
+    names = [{key.to_user_string() for key in stage.assets or ()} for stage in cut]
+    assert all("trades" in each and "ohlcv_1m" not in each for each in names[:4])
+    assert all("ohlcv_1m" in each and "trades" not in each for each in names[4:])
+    assert names[0] | names[4] == {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert len(stages(Settings(days_per_run=10), defs, FIRST, LAST, [dg.AssetKey("trades")])) == 4
+
+
+def test_runs_of_single_days_equal_one_run(tmp_path: Path) -> None:
+    first, last = date(2024, 8, 7), date(2024, 8, 9)
+    found = []
+    for days_per_run in (None, 1):
+        settings = Settings(lake=str(tmp_path / str(days_per_run)), days_per_run=days_per_run)
+        with pipeline(settings, SmallSource(INSTRUMENTS)) as running:
+            for stage in stages(settings, running.defs, first, last):
+                assert launch(running.defs, running.instance, stage.first, stage.last, stage.assets).clean
+        found.append(day_files(objects(open_store(settings.lake))))
+    assert found[0] == found[1]

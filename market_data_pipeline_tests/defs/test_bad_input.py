@@ -67,6 +67,24 @@ def test_only_that_instruments_day_fails(
     assert set(candles.column("instrument_id").to_pylist()) == set(SYMBOLS.values()) - {SYMBOLS[BROKEN]}
 
 
+def test_a_broken_file_gets_no_candles_out_of_the_neighbours(folder: Path, settings: Settings) -> None:
+    write_days(folder, [date(2024, 8, 7), date(2024, 8, 9)])
+    torn(file_of(folder, *BROKEN, DAY))
+    with pipeline(settings) as running:
+        assert running.run("2024-08-07", "2024-08-09").succeeded
+    candles = MarketDataLake(settings.lake).candles(None, "1d", DAY, "2024-08-09")
+    assert set(candles.column("instrument_id").to_pylist()) == set(SYMBOLS.values()) - {SYMBOLS[BROKEN]}
+
+
+def test_every_failure_is_told_however_many(folder: Path, settings: Settings) -> None:
+    for number in range(30):
+        (folder / f"deribit_trades_{DAY}_BTC-27SEP24-{60_000 + number}-C.csv.gz").write_bytes(b"no gzip")
+    with pipeline(settings) as running:
+        outcome = running.run(DAY)
+    assert len(outcome.problems) == 30
+    assert all(problem.count(".csv.gz") == 1 for problem in outcome.problems)
+
+
 def test_the_line_is_named(folder: Path, settings: Settings) -> None:
     no_number(file_of(folder, *BROKEN, DAY))
     with pipeline(settings) as running:

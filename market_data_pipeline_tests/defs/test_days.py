@@ -67,16 +67,28 @@ def test_a_second_run_writes_nothing(settings: Settings, running: Pipeline) -> N
 def test_an_instrument_whose_file_is_gone_goes_from_every_layout(
     tmp_path: Path, settings: Settings, running: Pipeline
 ) -> None:
-    # its ticks of the days beside reach into the middle day, so they go as well: no candle of it may stay
+    file_of(tmp_path / "files", *GONE, MIDDLE).unlink()
+    before = held(settings)
+    outcome = running.run(MIDDLE)
+    assert outcome.clean, outcome.problems
+    rows = assert_layouts_agree(open_store(settings.lake))
+    assert rows["trades"] == 60 * (len(SYMBOLS) * len(DAYS) - 1)
+    # its ticks of the days beside reach into this day: they make no day of their own
+    for frame in ("1m", "5m", "15m", "1h", "4h", "1d"):
+        assert held(settings, f"ohlcv_{frame}") == before | {MIDDLE: before[MIDDLE] - {SYMBOLS[GONE]}}
+    assert SYMBOLS[GONE] not in MarketDataLake(settings.lake).available_instruments(MIDDLE)["instrument_id"].to_pylist()
+    for asset in ("trades", "ohlcv_1m", "ohlcv_1d"):
+        assert running.metadata(asset, MIDDLE)["removed_instruments"] == [SYMBOLS[GONE]]
+
+
+def test_an_instrument_that_goes_on_all_days_leaves_no_file(
+    tmp_path: Path, settings: Settings, running: Pipeline
+) -> None:
     for day in DAYS:
         file_of(tmp_path / "files", *GONE, day).unlink()
-    before = held(settings)
     assert running.run(DAYS[0], DAYS[-1]).clean
-    rows = assert_layouts_agree(open_store(settings.lake))
-    assert rows["trades"] == 60 * (len(SYMBOLS) - 1) * len(DAYS)
-    assert held(settings) == {day: ids - {SYMBOLS[GONE]} for day, ids in before.items()}
+    assert_layouts_agree(open_store(settings.lake))
     assert not [key for key in objects(open_store(settings.lake)) if "ETH-USDT" in key or "ethusdt" in key]
-    assert running.metadata("trades", MIDDLE)["removed_instruments"] == [SYMBOLS[GONE]]
 
 
 def test_an_instrument_whose_file_is_broken_keeps_what_it_had(

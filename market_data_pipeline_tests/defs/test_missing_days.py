@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from market_data_pipeline import MarketDataLake
+from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
@@ -55,7 +56,10 @@ def test_a_day_missing_from_a_range_is_named_and_not_recorded_while_the_others_l
     with pipeline(settings) as running:
         outcome = running.run(DAYS[0], DAYS[-1])
         assert outcome.succeeded
-        assert any(problem.startswith("trades") and f"no trades on {MIDDLE}" in problem for problem in outcome.problems)
+        # told once, by what should be there, not by all that would be made from it
+        (problem,) = outcome.problems
+        assert problem.startswith("trades, every_instrument_read: ")
+        assert f"no trades on {MIDDLE}" in problem
         for asset in ASSETS:
             assert recorded(running, asset) == {str(DAYS[0]), str(DAYS[-1])}
     rows = assert_layouts_agree(open_store(settings.lake))
@@ -128,6 +132,42 @@ def test_an_instrument_that_has_expired_is_not_missed(folder: Path, settings: Se
     with pipeline(replace(settings, selection=asked)) as running:
         outcome = running.run(MIDDLE)
     assert outcome.clean, outcome.problems
+
+
+def test_an_instrument_that_is_not_listed_yet_is_not_missed(tmp_path: Path) -> None:
+    # the sample lists it from 2024-06-14 on
+    asked = Selection.of([BTC, "deribit:Future:BTC-USD-240927"])
+    with pipeline(Settings(lake=str(tmp_path), selection=asked)) as running:
+        outcome = running.run("2024-06-12", assets=["trades"])
+        assert outcome.clean, outcome.problems
+        assert running.metadata("trades", "2024-06-12")["instruments"] == 1
+        assert running.run("2024-06-15", assets=["trades"]).clean
+        assert running.metadata("trades", "2024-06-15")["instruments"] == 2
+
+
+def test_what_one_selection_found_empty_says_nothing_of_another(folder: Path, settings: Settings) -> None:
+    eth = Selection.of("binance:*:ETH-*")
+    file_of(folder, "binance", "ETHUSDT", MIDDLE).write_bytes(gzip.compress(b""))
+    with dg.DagsterInstance.ephemeral() as instance:
+        filtered = Pipeline(build_definitions(replace(settings, selection=eth)), instance)
+        assert filtered.run(MIDDLE, assets=["trades"]).clean
+        # of the others nobody has asked
+        assert not Pipeline(build_definitions(settings), instance).run(MIDDLE, assets=[CANDLES]).succeeded
+        assert filtered.run(MIDDLE, assets=[CANDLES]).clean
+
+
+def test_an_instrument_that_a_whole_run_found_empty_is_known_to_be(folder: Path, settings: Settings) -> None:
+    eth = Selection.of("binance:*:ETH-*")
+    file_of(folder, "binance", "ETHUSDT", MIDDLE).write_bytes(gzip.compress(b""))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert Pipeline(build_definitions(settings), instance).run(MIDDLE).clean
+        before = objects(open_store(settings.lake))
+        assert (
+            Pipeline(build_definitions(replace(settings, selection=eth)), instance)
+            .run(MIDDLE, assets=["ohlcv_1m"])
+            .clean
+        )
+        assert objects(open_store(settings.lake)) == before
 
 
 def test_candles_wait_for_the_day_after_of_each_venue(folder: Path, settings: Settings) -> None:

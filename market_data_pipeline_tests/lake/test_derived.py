@@ -81,9 +81,12 @@ def test_candles_take_the_ticks_of_the_files_beside_the_day(ground: Ground) -> N
 
 
 @pytest.mark.parametrize("there", ["before", "own", "after"])
-def test_one_trade_in_any_file_is_enough_for_candles(local_store: ObjectStore, there: str) -> None:
-    file(local_store, DAY, OPTION, (-1, 7.0))  # the venue's day is in
-    file(local_store, {"before": BEFORE, "own": DAY, "after": AFTER}[there], PERP, (5, 1.0))
+def test_one_trade_in_any_file_is_enough_for_candles_beside_the_days_own_file(
+    local_store: ObjectStore, there: str
+) -> None:
+    file(local_store, DAY, PERP, *([(5, 1.0)] if there == "own" else [(-1, 7.0)]))
+    if there != "own":
+        file(local_store, {"before": BEFORE, "after": AFTER}[there], PERP, (5, 1.0))
     selected: dict[date, Selected] = {}
     assert summary(minutes(local_store, selected=selected)[PERP.id]) == [("00:00", 1, 1, 1)]
     told = selected[DAY]
@@ -94,12 +97,22 @@ def test_one_trade_in_any_file_is_enough_for_candles(local_store: ObjectStore, t
 
 
 @pytest.mark.parametrize("there", [BEFORE, AFTER])
-def test_a_day_that_is_not_in_gets_no_candles_out_of_a_neighbours_file(local_store: ObjectStore, there: date) -> None:
+def test_without_its_own_file_a_day_gets_no_candles_out_of_a_neighbours(local_store: ObjectStore, there: date) -> None:
     file(local_store, there, PERP, (5, 1.0))
     assert minutes(local_store) == {}
-    # another venue's day proves nothing
+    # another instrument of the venue proves nothing
+    file(local_store, DAY, OPTION, (5, 1.0))
+    assert list(minutes(local_store)) == [OPTION.id]
+
+
+def test_days_wait_only_for_the_venues_that_were_asked_for(local_store: ObjectStore) -> None:
+    file(local_store, DAY, PERP, (5, 1.0))
     file(local_store, DAY, BTC_USD, (5, 1.0))
-    assert list(minutes(local_store)) == [BTC_USD.id]
+    file(local_store, AFTER, PERP, (86_405, 1.0))
+    for pattern, waiting in (("*", (BTC_USD.venue,)), (PERP.id, ()), (BTC_USD.id, (BTC_USD.venue,))):
+        selected: dict[date, Selected] = {}
+        list(first_candles(local_store, [DAY], Selection.of(pattern), lambda _: LINEAR, SPARSE, selected))
+        assert selected[DAY].waiting == waiting
 
 
 def test_an_instrument_without_a_tick_in_the_day_has_no_candle(local_store: ObjectStore) -> None:

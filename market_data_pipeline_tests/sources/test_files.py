@@ -305,13 +305,21 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path):
     (inside / "folder").symlink_to(outside, target_is_directory=True)
     (inside / path.name).symlink_to(path)
     (inside / "loop").symlink_to(inside, target_is_directory=True)
-    (inside / f"binance_trades_{DAY}_GONEUSDT.csv.gz").symlink_to(tmp_path / "nothing")
     source = FilesSource(inside)
     assert ids(source) == []
-    assert "4 files of no known name ignored" in source.describe("trades")
+    assert "3 files of no known name ignored" in source.describe("trades")
     kept = write(inside / "objects" / "42", [TARDIS_HEADER, tardis_line()])
     (inside / f"binance-futures_trades_{DAY}_BTCUSDT.csv").symlink_to(kept)
     assert ids(source) == ["binance-futures:Perp:BTC-USDT"]
+
+
+def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path):
+    link = tmp_path / f"binance_trades_{DAY}_ETHUSDT.csv.gz"
+    link.symlink_to(tmp_path / "unmounted" / "file")
+    (file,) = FilesSource(tmp_path).files("trades", DAY, Selection())
+    assert file.instrument == Instrument.parse("binance:SPOT_PAIR:ETH-USDT")
+    with pytest.raises(SourceError, match=f"{link.name}: cannot be opened: No such file"):
+        list(file.read(Counter()))
 
 
 @pytest.mark.parametrize("ask", [ids, lambda source: source.describe("trades")])

@@ -15,7 +15,7 @@ import pyarrow as pa
 from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.sources.binance.archive import holds, klines_key, symbol_of, symbols, trades_key
 from market_data_pipeline.sources.downloads.fetch import Downloads
 from market_data_pipeline.sources.downloads.http import Refused, shown
@@ -24,9 +24,8 @@ from market_data_pipeline.sources.downloads.tries import Patience
 from market_data_pipeline.sources.formats.binance_csv import Market, read_binance_trades
 from market_data_pipeline.sources.formats.binance_klines import read_binance_klines
 from market_data_pipeline.sources.formats.unpack import Packed
-from market_data_pipeline.sources.selecting import may_be_meant, named, venues_meant
+from market_data_pipeline.sources.selecting import may_be_meant, named, unknown_symbols, venues_meant
 from market_data_pipeline.sources.symbols import instrument_of
-from market_data_pipeline.sources.unreadable import unknown_symbols, unreadable
 from market_data_pipeline.sources.venues import contract_of
 
 _SHA256 = re.compile(r"\A\s*([0-9a-fA-F]{64})\b")

@@ -12,7 +12,7 @@ import pyarrow as pa
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.sources.files.file_names import Vendor, VendorFile
 from market_data_pipeline.sources.files.mapping import Mapping
 from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
@@ -78,7 +78,7 @@ def _sort_in(asked: _Day, file: VendorFile) -> None:
         venue, instrument = _identify(file, asked.mapping)
     except SourceError as error:
         venues = (file.venue,) if file.venue else tuple(market.value for market in Market)
-        asked.unknown.append((venues, _refused(asked.day, None, str(file.path), str(error))))
+        asked.unknown.append((venues, unreadable(asked.day, None, str(file.path), str(error))))
         return
     if instrument in asked.selection:
         asked.own[instrument].append((file, venue))
@@ -119,13 +119,13 @@ def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
     day, origin = asked.day, " and ".join(str(path) for path in paths)
     if len(paths) > 1:
         message = f"{len(paths)} grouped files hold the same, {origin}; keep one of them"
-        yield _refused(day, None, origin, message)
+        yield unreadable(day, None, origin, message)
         return
     try:
         instrument_of = partial(asked.mapping.instrument, venue)
         held = split_tardis(paths[0], asked.dataset, day, venue, instrument_of, asked.selection)
     except SourceError as error:
-        yield _refused(day, None, origin, str(error))
+        yield unreadable(day, None, origin, str(error))
         return
     for instrument in held.instruments:
         if instrument in asked.own:
@@ -134,12 +134,12 @@ def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
         elif instrument in asked.found:
             # it was given out already, so only this can tell of it
             message = f"{origin}: {instrument} lies in another grouped file, too; correct the mapping file, or keep one"
-            yield _refused(day, None, origin, message)
+            yield unreadable(day, None, origin, message)
         else:
             yield DayRows(day, instrument, origin, partial(held.read, instrument))
         asked.found.add(instrument)
     asked.unknown += [
-        ((venue,), _refused(day, None, f"{origin} {unknown.symbol}".strip(), unknown.message))
+        ((venue,), unreadable(day, None, f"{origin} {unknown.symbol}".strip(), unknown.message))
         for unknown in held.unknown
     ]
 
@@ -159,13 +159,6 @@ def _read(file: VendorFile, venue: str, rejects: Rejects) -> Iterator[pa.RecordB
 
 def _doubled(day: date, instrument: Instrument, paths: Sequence[str]) -> DayRows:
     origin = " and ".join(paths)
-    return _refused(
+    return unreadable(
         day, instrument, origin, f"{instrument} on {day}: {len(paths)} files hold it, {origin}; keep one of them"
     )
-
-
-def _refused(day: date, instrument: Instrument | None, origin: str, message: str) -> DayRows:
-    def read(_: Rejects) -> Iterator[pa.RecordBatch]:
-        raise SourceError(message)
-
-    return DayRows(day, instrument, origin, read)

@@ -50,7 +50,8 @@ class Listing:
 class FolderIndex:
     """The files below one folder. May be used from any thread.
 
-    Links to folders are not followed; links to files count where they lead to a file of this folder.
+    Links to folders are not followed; links to files count where they lead to a file of this folder, or nowhere: reading
+    such a one says so.
 
     Attributes:
         root: the folder.
@@ -98,7 +99,8 @@ def _files(folder: Path, root: Path, listing: Listing) -> Iterator[Path]:
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(path, root, listing)
-            elif not entry.is_symlink() or (not path.is_dir() and _inside(path, root)):
+            elif not entry.is_symlink() or (not path.is_dir() and _inside(path, root)) or not path.exists():
+                # a link that leads nowhere is a file that cannot be read: its instrument must not pass for gone
                 yield path
             else:
                 listing.ignored += 1

@@ -6,10 +6,9 @@ from functools import partial
 
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.rows import DayRows
+from market_data_pipeline.model.rows import DayRows, unreadable
 from market_data_pipeline.sources.formats.grouped import split_tardis
 from market_data_pipeline.sources.formats.unpack import Packed
-from market_data_pipeline.sources.unreadable import unreadable
 
 
 def split_grouped(

@@ -14,7 +14,7 @@ from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, LISTING_SCHEMA, Kind
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import midnight
 from market_data_pipeline.sources.downloads.fetch import Downloads
 from market_data_pipeline.sources.downloads.http import Refused, shown
@@ -22,7 +22,7 @@ from market_data_pipeline.sources.downloads.remote import Remote
 from market_data_pipeline.sources.downloads.tries import Patience
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.formats.unpack import Packed
-from market_data_pipeline.sources.selecting import may_be_meant, named, types_meant, venues_meant
+from market_data_pipeline.sources.selecting import may_be_meant, named, types_meant, unknown_symbols, venues_meant
 from market_data_pipeline.sources.symbols import VENUES, file_symbol, instrument_of
 from market_data_pipeline.sources.tardis.api import TardisApi
 from market_data_pipeline.sources.tardis.catalogue import Exchange, Symbol
@@ -31,7 +31,6 @@ from market_data_pipeline.sources.tardis.master import (
     listing_from_exchange,
     listing_from_records,
 )
-from market_data_pipeline.sources.unreadable import unknown_symbols, unreadable
 from market_data_pipeline.sources.venues import contract_of
 
 GROUP_FROM = 200
