@@ -50,8 +50,8 @@ class Listing:
 class FolderIndex:
     """The files below one folder. May be used from any thread.
 
-    Links to folders are not followed; links to files count where they lead to a file of this folder, or nowhere (reading
-    it says so).
+    Links to folders are not followed; links to files count where they lead to a file of this folder, or nowhere at all:
+    reading such a one says so.
 
     Attributes:
         root: the folder.
