@@ -41,6 +41,7 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
         assert spec.metadata["dagster/column_schema"].columns
 
 
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster's own call
 def test_a_backfill_that_the_ui_starts_takes_the_days_that_were_asked_for_and_no_others(
     defs: dg.Definitions,
 ) -> None:
