@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from market_data_pipeline import MarketDataLake
+from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import pipeline
+from market_data_pipeline_tests.parity import assert_layouts_agree
 from market_data_pipeline_tests.sources.vendor_days import put_day, real_klines, text
 from market_data_pipeline_tests.sources.vendor_files import DAY, TARDIS_HEADER, tardis_line
 from market_data_pipeline_tests.sources.vendor_server import Fault, VendorServer
@@ -78,6 +81,19 @@ def test_a_day_comes_from_the_vendor_as_the_exchange_saw_it(
         (*map(float, line[1:5]), int(line[8])) for line in truth
     ]
     assert leftovers(tmp_path) == []
+
+
+def test_a_whole_day_of_the_vendor_fills_every_type_that_it_has(vendor: VendorServer, tmp_path: Path) -> None:
+    with pipeline(settings(vendor, tmp_path, "tardis", cache_bytes=10**9)) as running:
+        outcome = running.run("2024-08-08")
+        assert outcome.clean, outcome.problems
+        assert running.metadata("options_chain", "2024-08-08")["rows"] == 0
+    rows = assert_layouts_agree(open_store(tmp_path / "lake"))
+    ticks = {"trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker"}
+    assert {name for name in rows if DATASETS[name].kind is Kind.TICKS} == ticks
+    found = MarketDataLake(tmp_path / "lake").available_instruments("2024-08-08", observed=True).to_pylist()
+    assert {row["instrument_id"]: set(row["observed_data_types"]) for row in found} == {BTC: ticks, ETH: ticks}
+    assert {row["known_from"] for row in found} == {"listing"}
 
 
 def test_one_file_that_fails_leaves_the_others_and_what_the_lake_had(vendor: VendorServer, tmp_path: Path) -> None:

@@ -74,6 +74,10 @@ def put_day(server: VendorServer) -> None:
         exchange, data_type, day, name = sample_parts(sample)
         server.put_tardis(exchange, data_type, day, name, sample.read_bytes())
 
+        if data_type not in ("trades", "options_chain"):
+            for name in ("BTCUSDT", "ETHUSDT"):
+                server.put_tardis("binance-futures", data_type, DAY, name, as_of_day(sample, "binance-futures", name))
+
     server.put_binance(um("BTCUSDT", DAY), gzip.decompress(REAL_UM.read_bytes()))
     server.put_binance(um("ETHUSDT", DAY), text([UM_HEADER, UM]))
     server.put_binance(f"spot/daily/trades/BTCUSDT/BTCUSDT-trades-{DAY}.zip", text([SPOT_MS]))
@@ -81,6 +85,18 @@ def put_day(server: VendorServer) -> None:
     server.put_binance(f"futures/cm/daily/trades/BTCUSD_PERP/BTCUSD_PERP-trades-{DAY}.zip", text([CM_HEADER, CM]))
     server.put_binance(f"futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-{DAY}.zip", text(real_klines()))
     server.put_binance(f"futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-{DAY}.zip", text([CM_KLINE]))
+
+
+def as_of_day(sample: Path, exchange: str, name: str) -> bytes:
+    """The rows of one of the vendor's samples as if they were of DAY, and of another instrument."""
+    _, _, day, _ = sample_parts(sample)
+    shift = (DAY - day) // timedelta(microseconds=1)
+    header, *lines = (line.split(",") for line in sample.read_text().splitlines())
+    rows = [header]
+    for cells in lines:
+        row = dict(zip(header, cells, strict=True)) | {"exchange": exchange, "symbol": name}
+        rows.append([str(int(cell) + shift) if cell and "timestamp" in at else cell for at, cell in row.items()])
+    return text([",".join(row) for row in rows])
 
 
 def real_klines() -> list[str]:
