@@ -35,6 +35,7 @@ class SyntheticSource:
     name = "synthetic"
     data_types = ("trades",)
     has_listings = False
+    venues: frozenset[str] | None = None
 
     def __init__(self, instruments: int, rows: int) -> None:
         self._instruments = [Instrument.spot("binance", f"A{number:03}", "USDT") for number in range(instruments)]

@@ -89,7 +89,7 @@ def _results(
 ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
     """Gives the stream to the IO manager, which reads it at once; then tells what could not be read."""
     yield dg.Output(stream)
-    failures = stream.report.failures if stream.report else ()
+    failures = [failure for failure in stream.report.failures if not failure.kept] if stream.report else []
     problems = {
         day: [Finding(str(failure), follows=failure.follows) for failure in failures if failure.day == day]
         for day in days_of(context.partition_keys)
@@ -118,7 +118,7 @@ def _tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
         days = days_of(context.partition_keys)
         rows = partial(rows_of_days, source, dataset, days, settings.selection)
-        yield from _results(context, RowStream(settings.selection, rows))
+        yield from _results(context, RowStream(settings.selection.within(source.venues), rows))
 
     return ticks
 

@@ -43,7 +43,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
 
         def tell(done: DayFile | Failure) -> None:
             if isinstance(done, Failure):
-                context.log.warning("%s", done)
+                (context.log.info if done.kept else context.log.warning)("%s", done)
 
         try:
             store = self.lake.open()
@@ -66,7 +66,7 @@ class LakeIOManager(dg.ConfigurableIOManager):
             report.dataset.name,
             written,
             unchanged,
-            len(report.failures),
+            sum(not failure.kept for failure in report.failures),
             len(report.removed),
             sum(month.changed for month in report.months),
             report.bytes_written,

@@ -56,7 +56,7 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
     lasts = [file.span.last for file in files if file.span.last]
     if firsts and lasts:
         metadata |= {"first_timestamp": min(firsts).isoformat(), "last_timestamp": max(lasts).isoformat()}
-    if failed := [failure for failure in report.failures if failure.day == day]:
+    if failed := [failure for failure in report.failures if failure.day == day and not failure.kept]:
         metadata[FAILED] = dg.MetadataValue.json(
             [{"instrument": failure.label, "problem": failure.message} for failure in failed]
         )

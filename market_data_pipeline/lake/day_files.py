@@ -14,7 +14,14 @@ from market_data_pipeline.lake.parquet import Span, explained, write_day_file
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, MarketDataError, MissingInput, ObjectChanged, ObjectNotFound
+from market_data_pipeline.model.errors import (
+    LakeError,
+    MarketDataError,
+    MissingInput,
+    NotGiven,
+    ObjectChanged,
+    ObjectNotFound,
+)
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
 from market_data_pipeline.model.rows import DayRows, Rejects
@@ -60,6 +67,7 @@ class Failure:
         origin: where they came from.
         message: what is wrong and what to do.
         follows: nothing is wrong with it itself: what it is made from is missing.
+        kept: nothing is wrong at all: the source does not give it, so what the lake has of it stays.
     """
 
     day: date
@@ -67,6 +75,7 @@ class Failure:
     origin: str
     message: str
     follows: bool = False
+    kept: bool = False
 
     @property
     def label(self) -> str:
@@ -164,7 +173,8 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             span = write_day_file(path, dataset, day, instrument, _readable(dataset, rows, rejects))
         except _Unreadable as failed:
             why = failed.__cause__
-            return Failure(day, instrument, rows.origin, str(why), isinstance(why, MissingInput))
+            follows, kept = isinstance(why, MissingInput), isinstance(why, NotGiven)
+            return Failure(day, instrument, rows.origin, str(why), follows, kept)
         if not span.rows:
             return DayFile(day, instrument, rows.origin, span, 0, False, rejects)
         with path.open("rb", buffering=0) as encoded:
@@ -184,9 +194,11 @@ def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.
     nameless = rows.instrument is None and dataset.per_instrument
     try:
         for batch in rows.read(rejects):
-            if nameless:
+            if nameless and batch.num_rows:
                 break
             yield batch
+        else:
+            nameless = False  # a file of all instruments, without rows
     except MarketDataError as error:
         raise _Unreadable from error
     if nameless:

@@ -45,7 +45,7 @@ class WriteReport:
     def landed(self) -> tuple[date, ...]:
         """The days of which anything could be read, if only that they have no rows; the others were left alone."""
         read = {file.day for file in self.files} | {day for day, _ in self.removed}
-        failed = {failure.day for failure in self.failures}
+        failed = {failure.day for failure in self.failures if not failure.kept}
         return tuple(day for day in self.days if day in read or day not in failed)
 
 

@@ -37,6 +37,10 @@ class NoData(SourceError, LookupError):
     """The source has nothing at all for what was asked."""
 
 
+class NotGiven(NoData):
+    """The source has nothing of a kind that it need not have: what the lake has of it stays."""
+
+
 class MissingInput(NoData):
     """The lake has nothing that a dataset's day could be made from; what should be there has its own error."""
 

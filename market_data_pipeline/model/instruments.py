@@ -6,7 +6,7 @@ Ids come out of files from elsewhere and become paths, so everything but the dec
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -121,6 +121,11 @@ class Instrument:
         return "-".join(parts)
 
     @property
+    def option_type(self) -> str | None:
+        """`call` or `put`; None for what is no option."""
+        return {"C": "call", "P": "put"}.get(self.side or "")
+
+    @property
     def id(self) -> str:
         """The canonical id, as it stands in paths and columns."""
         return f"{self.venue}:{self.type}:{self.symbol}"
@@ -227,9 +232,11 @@ class Selection:
 
     A glob (`binance:*:BTC-*`) is matched against the canonical id without regard to letter case; a type that it spells
     out may be an alias. A pattern without `*`, `?` or `[` must be an id, and is read with `Instrument.parse`.
+    `venues` leaves out what is of others.
     """
 
     patterns: tuple[str, ...] = ()
+    venues: frozenset[str] | None = None
 
     @classmethod
     def of(cls, instruments: "str | Instrument | Iterable[str | Instrument] | None") -> "Selection":
@@ -252,12 +259,16 @@ class Selection:
     @property
     def everything(self) -> bool:
         """True where nothing is left out."""
-        return not self.patterns
+        return not self.patterns and self.venues is None
+
+    def within(self, venues: frozenset[str] | None) -> "Selection":
+        """Of these instruments those of some venues; all of them with None."""
+        return replace(self, venues=venues)
 
     @property
     def exact(self) -> tuple[Instrument, ...] | None:
         """The instruments, where the selection names each of them; None where it holds a glob or means all."""
-        if self.everything or any(_is_glob(p) for p in self.patterns):
+        if not self.patterns or any(_is_glob(p) for p in self.patterns):
             return None
         return tuple(sorted(self.named))
 
@@ -267,7 +278,9 @@ class Selection:
         return tuple(Instrument.parse(p) for p in self.patterns if not _is_glob(p))
 
     def __contains__(self, instrument: Instrument) -> bool:
-        if self.everything:
+        if self.venues is not None and instrument.venue not in self.venues:
+            return False
+        if not self.patterns:
             return True
         canonical, folded = instrument.id, instrument.id.lower()
         return any(

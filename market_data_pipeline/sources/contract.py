@@ -28,6 +28,11 @@ class Source(Protocol):
         ...
 
     @property
+    def venues(self) -> frozenset[str] | None:
+        """The only venues that this source can have, so that what the lake has of others stays; None for any."""
+        ...
+
+    @property
     def has_listings(self) -> bool:
         """Whether it has a master of instruments."""
         ...

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import date
 
 from market_data_pipeline.model.datasets import DATASETS, Dataset
-from market_data_pipeline.model.errors import NoData, SourceError
+from market_data_pipeline.model.errors import NoData, NotGiven, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, unreadable
 from market_data_pipeline.sources.contract import Source
@@ -16,21 +16,22 @@ _TRADES = DATASETS["trades"]
 def rows_of_days(source: Source, dataset: Dataset, days: Iterable[date], selection: Selection) -> Iterator[DayRows]:
     """What a source has for some days; what it should have and has not comes as rows that cannot be read.
 
-    That is a day without anything, and a day without trades of an instrument that the selection names by its id. Of
-    which instruments a source has the other types of ticks, it knows best itself.
+    That is a day without anything, and a day without trades of an instrument that the selection names by its id. Of the
+    other types of ticks nobody knows which instruments should have them: what a selection lacks is NotGiven.
     """
     for day in days:
         found: set[Instrument | None] = set()
         for file in source.files(dataset.name, day, selection):
             found.add(file.instrument)
             yield file
-        if dataset is _TRADES:
-            for instrument in _missed(source, day, selection.named, found):
-                found.add(instrument)
-                yield _nothing(source, dataset, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument)
-        if not found and (selection.everything or dataset is _TRADES):
+        for instrument in _missed(source, day, selection.named, found):
+            found.add(instrument)
+            kind = NoData if dataset is _TRADES else NotGiven
+            yield _nothing(source, dataset, day, f" of {instrument} (MARKET_DATA_INSTRUMENTS)", instrument, kind)
+        if not found:
             asked = "" if selection.everything else f" for {selection} (MARKET_DATA_INSTRUMENTS)"
-            yield _nothing(source, dataset, day, asked, None)
+            kind = NoData if selection.everything or dataset is _TRADES else NotGiven
+            yield _nothing(source, dataset, day, asked, None, kind)
 
 
 def _missed(
@@ -48,6 +49,8 @@ def _missed(
     return [each for each in missing if each.expiry is None or each.id in ids]
 
 
-def _nothing(source: Source, dataset: Dataset, day: date, asked: str, instrument: Instrument | None) -> DayRows:
+def _nothing(
+    source: Source, dataset: Dataset, day: date, asked: str, instrument: Instrument | None, kind: type[SourceError]
+) -> DayRows:
     why = f"source {source.name} has no {dataset.name}{asked} on {day}: {source.describe(dataset.name)}"
-    return unreadable(day, instrument, source.name, NoData(why))
+    return unreadable(day, instrument, source.name, kind(why))

@@ -7,11 +7,19 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from types import MappingProxyType
 
 from market_data_pipeline.model.errors import InstrumentError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 
-GROUPED = frozenset({"SPOT", "PERPETUALS", "FUTURES", "OPTIONS"})
+GROUPED = MappingProxyType(
+    {
+        "SPOT": InstrumentType.SPOT,
+        "PERPETUALS": InstrumentType.PERPETUAL,
+        "FUTURES": InstrumentType.FUTURE,
+        "OPTIONS": InstrumentType.OPTION,
+    }
+)
 """Symbols that stand for all instruments of a type in one file."""
 
 _STABLE = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI")

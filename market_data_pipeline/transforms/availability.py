@@ -68,7 +68,7 @@ def proven_by_ticks(instruments: Sequence[Instrument], contract_of: Mapping[Inst
                 "base_asset": instrument.base,
                 "quote_asset": instrument.quote,
                 "strike": None if instrument.strike is None else float(instrument.strike),
-                "option_type": {"C": "call", "P": "put", None: None}[instrument.side],
+                "option_type": instrument.option_type,
                 "expiry": instrument.expiry and midnight(instrument.expiry),
                 "contract_multiplier": contract.multiplier,
                 "inverse": contract.inverse,

@@ -12,14 +12,18 @@ FIELDS = (
     *("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "buy_volume", "buy_quote_volume"),
     "base_volume",
 )
+_VALUES = ("quote_volume", "buy_quote_volume", "base_volume")
 _RELATIVE = 1e-9
 """Sums of floats in another order differ by rounding alone."""
+_DECIMALS = 1e-8
+"""Exchanges write eight decimals; a value (price × amount, or amount / price) is cut there once for each trade."""
 
 
 def differing_minutes(ours: pa.Table, theirs: pa.Table) -> Iterator[str]:
     """Each candle that is not equal in every field that both have, or that only one side has, in order of time.
 
-    A candle without a trade that only one side has is none: some leave empty minutes out.
+    A candle without a trade that only one side has is none: some leave empty minutes out. Values may differ by what is
+    lost when each trade's is written with eight decimals.
 
     Args:
         ours: candles of one instrument's day, rising in time, with `timestamp`, `trade_count` and any of FIELDS.
@@ -31,7 +35,10 @@ def differing_minutes(ours: pa.Table, theirs: pa.Table) -> Iterator[str]:
     here, there = np.isin(stamps, at), np.isin(stamps, beside)
     traded = [(side.get("trade_count", np.ones(len(stamps))) > 0) for side in sides]
     missing = (here & ~there & traded[0]) | (there & ~here & traded[1])
-    unequal = {name: here & there & _differ(sides[0][name], sides[1][name]) for name in fields}
+    cut = _DECIMALS * (1 + np.nan_to_num(sides[0].get("trade_count", np.zeros(len(stamps)))))
+    unequal = {
+        name: here & there & _differ(sides[0][name], sides[1][name], cut if name in _VALUES else 0.0) for name in fields
+    }
     wrong = missing | np.logical_or.reduce([*unequal.values(), np.zeros(len(stamps), bool)])
     for place in np.flatnonzero(wrong):
         minute = pa.scalar(int(stamps[place]), pa.int64()).cast(TIME).as_py().strftime("%H:%M")
@@ -62,6 +69,8 @@ def _aligned(
     return aligned
 
 
-def _differ(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _differ(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], slack: npt.NDArray[np.float64] | float
+) -> npt.NDArray[np.bool_]:
     known = ~(np.isnan(ours) | np.isnan(theirs))
-    return known & (np.abs(ours - theirs) > _RELATIVE * np.maximum(np.abs(ours), np.abs(theirs)))
+    return known & (np.abs(ours - theirs) > slack + _RELATIVE * np.maximum(np.abs(ours), np.abs(theirs)))

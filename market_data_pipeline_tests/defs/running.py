@@ -33,6 +33,7 @@ class SmallSource:
     name: str = "small"
     data_types: tuple[str, ...] = ("trades",)
     has_listings: bool = False
+    venues: frozenset[str] | None = None
     salt: dict[tuple[date, Instrument], int] = field(default_factory=dict)
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:

@@ -1,5 +1,6 @@
 """All six tick types through Dagster: vendors' own rows come back from the reader; the sample fills every dataset."""
 
+import gzip
 from datetime import date
 from pathlib import Path
 
@@ -104,3 +105,59 @@ def test_what_a_source_cannot_give_is_passed_over_and_stays(tmp_path: Path) -> N
         assert running.defs.resolve_asset_graph().get(dg.AssetKey("book_snapshot_5")).is_materializable is False
     assert len(read(lake, "trades", DAY)) == 1
     assert read(lake, "book_snapshot_5", DAY) == before
+
+
+@pytest.mark.parametrize("asked", ["binance:SPOT_PAIR:BTC-USDT", "binance:*:BTC-*"])
+def test_a_type_that_a_selection_lacks_on_a_day_stays(tmp_path: Path, asked: str) -> None:
+    lake, folder = str(tmp_path / "lake"), tmp_path / "files"
+    with pipeline(Settings(lake=lake, selection=Selection.of(asked))) as running:
+        assert running.run(DAY, assets=["trades", "book_snapshot_5"]).clean
+    before = read(lake, "book_snapshot_5", DAY)
+    assert before
+    folder.mkdir()
+    header = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+    row = "binance,BTCUSDT,1723118400000000,1723118400002000,1,buy,7,70\n"
+    (folder / f"binance_trades_{DAY}_BTCUSDT.csv").write_text(header + row)
+    # the folder has books, but of another day and instrument
+    (book,) = (path for path in SAMPLES.iterdir() if "book_snapshot_5_" in path.name)
+    (folder / book.name).write_bytes(book.read_bytes())
+    settings = Settings(lake=lake, source="files", source_path=folder, selection=Selection.of(asked))
+    with pipeline(settings) as running:
+        outcome = running.run(DAY)
+        assert outcome.clean, outcome.problems
+        assert running.metadata("book_snapshot_5", DAY)["rows"] == 0
+    assert read(lake, "book_snapshot_5", DAY) == before
+    assert len(read(lake, "trades", DAY)) == 1
+
+
+def test_without_a_selection_a_type_that_is_missing_on_a_day_is_an_error(tmp_path: Path) -> None:
+    with pipeline(Settings(lake=str(tmp_path), source="files", source_path=SAMPLES)) as running:
+        outcome = running.run("2020-03-01", assets=["trades", "book_snapshot_5"])
+    assert not outcome.succeeded
+    assert any("no book_snapshot_5 on 2020-03-01" in problem for problem in outcome.problems)
+
+
+def test_a_grouped_file_without_rows_is_a_day_without_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / f"deribit_trades_{DAY}_PERPETUALS.csv.gz").write_bytes(gzip.compress(b""))
+    with pipeline(Settings(lake=str(tmp_path / "lake"), source="files", source_path=folder)) as running:
+        outcome = running.run(DAY)
+        assert outcome.clean, outcome.problems
+        assert running.metadata("trades", DAY)["rows"] == 0
+
+
+def test_a_group_of_another_type_than_asked_for_is_not_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    header = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+    row = "deribit,BTC-PERPETUAL,1723118400000000,1723118400002000,1,buy,7,70\n"
+    (folder / f"deribit_trades_{DAY}_BTC-PERPETUAL.csv").write_text(header + row)
+    (folder / f"deribit_trades_{DAY}_OPTIONS.csv.gz").write_bytes(b"torn")
+    for asked, clean in (("deribit:Perp:*", True), ("deribit:*", False)):
+        settings = Settings(
+            lake=str(tmp_path / "lake"), source="files", source_path=folder, selection=Selection.of(asked)
+        )
+        with pipeline(settings) as running:
+            outcome = running.run(DAY, assets=["trades"])
+        assert outcome.clean is clean, outcome.problems

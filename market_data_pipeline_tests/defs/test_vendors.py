@@ -111,6 +111,23 @@ def test_one_file_that_fails_leaves_the_others_and_what_the_lake_had(vendor: Ven
     assert leftovers(tmp_path) == []
 
 
+def test_the_archive_of_one_exchange_leaves_other_venues_alone(vendor: VendorServer, tmp_path: Path) -> None:
+    lake = str(tmp_path / "lake")
+    deribit = Selection.of("deribit:Perp:*")
+    with pipeline(Settings(lake=lake, selection=deribit)) as running:
+        assert running.run("2024-08-08", assets=["trades", "ohlcv_1m"]).clean
+    remote = vendor.remote(cache=tmp_path / "cache")
+    with pipeline(Settings(lake=lake, source="binance", remote=remote)) as running:
+        outcome = running.run("2024-08-08", assets=["trades", "ohlcv_1m"])
+        assert outcome.succeeded
+        # the real trades begin within a minute; the exchange's candles say so, and nothing else is wrong
+        (problem,) = outcome.problems
+        assert f"{BTC} on 2024-08-08: 3 minutes differ" in problem
+    found = set(trades(tmp_path))
+    assert "deribit:Perp:BTC-USD" in found
+    assert {"binance:SPOT_PAIR:BTC-USDT", "binance-delivery:Perp:BTC-USD", BTC, ETH} < found
+
+
 def test_a_run_killed_midway_and_started_again(vendor: VendorServer, tmp_path: Path) -> None:
     environment = os.environ | {
         "MARKET_DATA_LAKE": str(tmp_path / "lake"),

@@ -210,12 +210,14 @@ def test_the_exchanges_own_candles(vendor, client):
         assert rows[name].to_pylist() == [float(line[place]) for line in lines], name
     assert rows["timestamp"][0].as_py() == datetime(2024, 8, 8, 23, 52, tzinfo=UTC)
     assert client().klines(BTC, NEW_YEAR) is None
-    with pytest.raises(InstrumentError, match=r"none of Binance's archive"):
-        client().klines(Instrument.parse("deribit:Perp:BTC-USD"), DAY)
+    assert client().klines(Instrument.parse("deribit:Perp:BTC-USD"), DAY) is None
+
+
+COIN_KLINES = f"futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-{DAY}.zip"
 
 
 def test_coin_margined_candles_count_contracts(vendor, client):
-    put_day(vendor)
+    vendor.put_binance(COIN_KLINES, text([CM_KLINE]))
     (row,) = client().klines(COIN, DAY).to_pylist()
     assert (row["volume"], row["buy_volume"], row["trade_count"]) == (120, 50, 7)
     assert (row["quote_volume"], row["buy_quote_volume"]) == (12_000, 5_000)
@@ -225,15 +227,14 @@ def test_coin_margined_candles_count_contracts(vendor, client):
 
 
 def test_klines_with_a_header_and_in_microseconds(vendor, client):
-    put_day(vendor)
+    vendor.put_binance(COIN_KLINES, text([CM_KLINE]))
     header = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,x,ignore"
-    path = f"futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-{DAY}.zip"
     plain = client().klines(COIN, DAY)
     micro = CM_KLINE.replace("1723118400000", "1723118400000000")
     for lines in ([header, CM_KLINE], [micro], [header, micro]):
-        vendor.put_binance(path, text(lines))
+        vendor.put_binance(COIN_KLINES, text(lines))
         assert client().klines(COIN, DAY) == plain
-    vendor.put_binance(path, text([]))
+    vendor.put_binance(COIN_KLINES, text([]))
     assert client().klines(COIN, DAY).num_rows == 0
     for lines, why in (
         ([CM_KLINE, CM_KLINE], "not all minutes of 2024-08-08, in order of time"),
@@ -243,7 +244,7 @@ def test_klines_with_a_header_and_in_microseconds(vendor, client):
         ([UM], "6 columns, expected 12"),
         ([CM_KLINE.replace(",120,", ",much,")], r"line 1: volume 'much' is no number"),
     ):
-        vendor.put_binance(path, text(lines))
+        vendor.put_binance(COIN_KLINES, text(lines))
         with pytest.raises(SourceError, match=why):
             client().klines(COIN, DAY)
 

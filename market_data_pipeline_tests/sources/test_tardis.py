@@ -409,6 +409,22 @@ def test_a_listing_stands_from_the_midnight_after_it_until_it_expires(vendor, cl
     assert json.loads(vendor.requests[0].query["filter"]) == {"type": ["option"]}
 
 
+def test_an_instrument_is_listed_on_the_day_of_its_expiry(vendor, client):
+    last = PUT | {"availableTo": "2025-04-25T00:00:00.000Z"}
+    vendor.put_json("/api/instruments/deribit", [last])
+    assert len(listing(client(tardis_key=KEY), date(2025, 4, 25), "deribit:Option:*")) == 1
+    assert listing(client(tardis_key=KEY), date(2025, 4, 26), "deribit:Option:*") == {}
+    put_exchange(vendor, "deribit", symbol("BTC-9AUG24", "future", since="2024-08-01", to="2024-08-09"))
+    assert list(listing(client(), date(2024, 8, 9), "deribit:*")) == ["deribit:Future:BTC-USD-240809"]
+    assert listing(client(), date(2024, 8, 10), "deribit:*") == {}
+
+
+@pytest.mark.parametrize("answer", [{}, {"id": "deribit", "enabled": True}, {"datasets": {}}, {"datasets": None}])
+def test_an_exchange_without_a_list_of_symbols_is_no_exchange_without_symbols(vendor, client, answer):
+    vendor.put_json("/api/exchanges/deribit", answer)
+    assert "/api/exchanges/deribit: the answer has another form" in failure(found(client(), DAY, "deribit:*"))
+
+
 def test_a_delisting_is_not_known_before_it_happens(vendor, client):
     vendor.put_json("/api/instruments/bitmex", [XBTUSD | {"availableTo": "2024-09-01T00:00:00.000Z"}])
     source = client(tardis_key=KEY)

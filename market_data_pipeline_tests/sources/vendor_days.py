@@ -33,6 +33,9 @@ SPOT_US = (
 )
 CM_KLINE = "1723118400000,55105.3,55110.0,55100.1,55102.2,120,1723118459999,0.21776480,7,50,0.09073,0"
 
+_CM_MINUTE = "1723118400000,55105.3,55105.3,55105.3,55105.3,12,1723118459999,0.02177648,1,0,0.00000000,0"
+"""The minute of the one coin-margined trade."""
+
 
 def symbol(
     name: str, kind: str, types: tuple[str, ...] = _ALL, since: str = "2019-11-17", to: date | str = EXPORTED
@@ -84,7 +87,7 @@ def put_day(server: VendorServer) -> None:
     server.put_binance(f"spot/daily/trades/BTCUSDT/BTCUSDT-trades-{NEW_YEAR}.zip", text(SPOT_US))
     server.put_binance(f"futures/cm/daily/trades/BTCUSD_PERP/BTCUSD_PERP-trades-{DAY}.zip", text([CM_HEADER, CM]))
     server.put_binance(f"futures/um/daily/klines/BTCUSDT/1m/BTCUSDT-1m-{DAY}.zip", text(real_klines()))
-    server.put_binance(f"futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-{DAY}.zip", text([CM_KLINE]))
+    server.put_binance(f"futures/cm/daily/klines/BTCUSD_PERP/1m/BTCUSD_PERP-1m-{DAY}.zip", text([_CM_MINUTE]))
 
 
 def as_of_day(sample: Path, exchange: str, name: str) -> bytes:

@@ -63,3 +63,11 @@ def test_rounding_of_sums_is_no_difference_and_more_is(value: float, ulps: int) 
     assert list(differing_minutes(candles(volume={0: value}), candles(volume={0: close}))) == []
     far = value * (1 + 1e-8)
     assert len(list(differing_minutes(candles(volume={0: value}), candles(volume={0: far})))) == 1
+
+
+@pytest.mark.parametrize("name", ["quote_volume", "buy_quote_volume", "base_volume"])
+def test_values_may_lose_what_eight_decimals_cut_off_each_trade(name: str) -> None:
+    # the candle of 00:02 has three trades
+    assert list(differing_minutes(candles(**{name: {2: 0.5}}), candles(**{name: {2: 0.5 + 3.9e-8}}))) == []
+    assert len(list(differing_minutes(candles(**{name: {2: 0.5}}), candles(**{name: {2: 0.5 + 4.2e-8}})))) == 1
+    assert len(list(differing_minutes(candles(volume={2: 0.5}), candles(volume={2: 0.5 + 3.9e-8})))) == 1

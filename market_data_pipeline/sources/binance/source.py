@@ -45,6 +45,7 @@ class BinanceSource:
 
     name = "binance"
     has_listings = False
+    venues: frozenset[str] | None = frozenset(market.value for market in Market)
     data_types: tuple[str, ...] = ("trades",)
 
     def __init__(self, remote: Remote, patience: Patience | None = None) -> None:
@@ -88,7 +89,9 @@ class BinanceSource:
             SourceError: the file cannot be had whole, or is malformed.
             InstrumentError: the instrument is none of this archive's.
         """
-        market, symbol = _place(instrument)
+        if instrument.venue not in list(Market):
+            return None
+        market, symbol = Market(instrument.venue), symbol_of(instrument)
         url = self._url(klines_key(market, symbol, day))
         multiplier = contract_of(instrument).multiplier
         try:
@@ -170,13 +173,6 @@ class BinanceSource:
 
     def _url(self, key: str) -> str:
         return f"{self._remote.binance_url}/{key}"
-
-
-def _place(instrument: Instrument) -> tuple[Market, str]:
-    try:
-        return Market(instrument.venue), symbol_of(instrument)
-    except ValueError as error:
-        raise InstrumentError(f"{instrument} is none of Binance's archive: {error}") from None
 
 
 def _type(market: Market, symbol: str) -> InstrumentType:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -157,7 +158,9 @@ class Http:
 
     def _plain(self, text: object) -> str:
         plain = str(text)
-        for secret in {self._key, quote(self._key, safe="")} if self._key else ():
+        key = self._key
+        # a server may give back what it was sent in any of these forms
+        for secret in (escape(key), quote(key, safe=""), quote(key), key) if key else ():
             plain = plain.replace(secret, "***")
         return plain
 

@@ -11,13 +11,15 @@ import pyarrow as pa
 
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import InstrumentError, SourceError
-from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.sources.files.file_names import Vendor, VendorFile
 from market_data_pipeline.sources.files.mapping import Mapping
 from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
 from market_data_pipeline.sources.formats.grouped import split_tardis
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
+from market_data_pipeline.sources.selecting import may_be_meant
+from market_data_pipeline.sources.symbols import GROUPED
 
 
 @dataclass
@@ -61,7 +63,7 @@ def day_rows(
     for file in files:
         _sort_in(asked, file)
     for venue, group in sorted(asked.groups):
-        yield from _split(asked, venue, asked.groups[venue, group])
+        yield from _split(asked, venue, GROUPED[group], asked.groups[venue, group])
     for instrument in sorted(asked.own):
         yield _own_file(day, instrument, asked.own[instrument])
     for venues, rows in asked.unknown:
@@ -71,7 +73,7 @@ def day_rows(
 
 def _sort_in(asked: _Day, file: VendorFile) -> None:
     if file.venue and file.group:
-        if asked.selection.may_hold(f"{file.venue}:"):
+        if asked.selection.may_hold(f"{file.venue}:{GROUPED[file.group]}:"):
             asked.groups[file.venue, file.group].append(file.path)
         return
     try:
@@ -115,7 +117,7 @@ def _binance_venue(file: VendorFile, mapping: Mapping) -> str:
     )
 
 
-def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
+def _split(asked: _Day, venue: str, kind: InstrumentType, paths: Sequence[Path]) -> Iterator[DayRows]:
     day, origin = asked.day, " and ".join(str(path) for path in paths)
     if len(paths) > 1:
         message = f"{len(paths)} grouped files hold the same, {origin}; keep one of them"
@@ -141,7 +143,10 @@ def _split(asked: _Day, venue: str, paths: Sequence[Path]) -> Iterator[DayRows]:
     asked.unknown += [
         ((venue,), unreadable(day, None, f"{origin} {unknown.symbol}".strip(), unknown.message))
         for unknown in held.unknown
+        if may_be_meant(asked.selection, venue, kind, unknown.symbol)
     ]
+    if held.empty:
+        yield DayRows(day, None, origin, lambda _: iter(()))
 
 
 def _own_file(day: date, instrument: Instrument, files: list[tuple[VendorFile, str]]) -> DayRows:

@@ -36,6 +36,7 @@ class FilesSource:
 
     name = "files"
     has_listings = False
+    venues: frozenset[str] | None = None
 
     def __init__(self, folder: Path | None, mapping: Path | None = None) -> None:
         self.folder = Path(folder) if folder and str(folder).strip() else None

@@ -54,6 +54,7 @@ class GroupedDay:
     Attributes:
         instruments: those of the selection that have rows, in order.
         unknown: the symbols that could not be told apart, in order.
+        empty: whether the file has no rows at all.
     """
 
     def __init__(self, path: Origin, parts: Sequence[_Part], rows: RowsByCode) -> None:
@@ -63,6 +64,7 @@ class GroupedDay:
             if part.instrument is not None and part.wanted:
                 self._codes[part.instrument].append(code)
         self.instruments = tuple(sorted(self._codes))
+        self.empty = not parts
         self.unknown = tuple(
             Unknown(part.symbol, f"{path}: {part.sieve.seen} rows from line {part.line} on: {part.why}")
             for part in sorted(parts, key=lambda part: part.symbol)

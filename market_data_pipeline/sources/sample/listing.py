@@ -220,7 +220,7 @@ def _row(listed: Listed) -> dict[str, object]:
         "settle_asset": _settle_asset(instrument),
         "underlying": _underlying(instrument),
         "strike": None if instrument.strike is None else float(instrument.strike),
-        "option_type": {"C": "call", "P": "put", None: None}[instrument.side],
+        "option_type": instrument.option_type,
         "expiry": listed.end,
         "tick_size": listed.terms.tick.step,
         "lot_size": listed.terms.lot.step,

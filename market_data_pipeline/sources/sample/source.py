@@ -70,6 +70,7 @@ class SampleSource:
     name = "sample"
     data_types: tuple[str, ...] = tuple(_KINDS)
     has_listings = True
+    venues: frozenset[str] | None = None
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
         """The instruments that have rows on a day, in the order of their ids."""

@@ -86,9 +86,9 @@ def read_exchange(venue: str, answer: Any, url: str) -> Exchange:
     """
     exchange = Exchange(venue)
     try:
-        datasets = answer.get("datasets") or {}
+        datasets = answer["datasets"]
         exported = instant(datasets.get("exportedUntil"))
-        symbols = [_symbol(told, exported) for told in datasets.get("symbols") or ()]
+        symbols = [_symbol(told, exported) for told in datasets["symbols"]]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
             f"{url}: the answer has another form than expected ({type(error).__name__}: {error})"

@@ -55,8 +55,8 @@ def listing_from_exchange(exchange: Exchange, day: date) -> pa.Table:
     rows: dict[str, dict[str, object]] = {}
     for instrument, symbols in exchange.known.items():
         for symbol in symbols:
-            expired = instrument.expiry is not None and midnight(instrument.expiry) + DAY <= midnight(day)
-            if symbol.since <= midnight(day) and not expired and (symbol.until is None or symbol.until > midnight(day)):
+            end = midnight(instrument.expiry) + DAY if instrument.expiry else symbol.until
+            if symbol.since <= midnight(day) and (end is None or midnight(day) < end):
                 known = {"id": symbol.id, "availableSince": symbol.since.isoformat()}
                 rows[instrument.id] = _row(instrument, known)
     return _table(rows)
@@ -64,8 +64,9 @@ def listing_from_exchange(exchange: Exchange, day: date) -> pa.Table:
 
 def _stands(record: Record, moment: datetime) -> bool:
     start = instant(record.get("listing")) or instant(record["availableSince"])
-    ends = (instant(record.get("expiry")), instant(record.get("availableTo")))
-    return start is not None and start <= moment and all(end is None or moment < end for end in ends)
+    # on its last day an instrument trades until its expiry, though the vendor's own days end before
+    end = instant(record.get("expiry")) or instant(record.get("availableTo"))
+    return start is not None and start <= moment and (end is None or moment < end)
 
 
 def _row(instrument: Instrument, record: Record) -> dict[str, object]:
@@ -84,7 +85,7 @@ def _row(instrument: Instrument, record: Record) -> dict[str, object]:
         "settle_asset": record.get("settlementCurrency"),
         "underlying": record.get("underlyingIndex"),
         "strike": None if instrument.strike is None else float(instrument.strike),
-        "option_type": {"C": "call", "P": "put", None: None}[instrument.side],
+        "option_type": instrument.option_type,
         "expiry": expiry or (instrument.expiry and midnight(instrument.expiry)),
         "tick_size": _number(record.get("priceIncrement")),
         "lot_size": _number(record.get("amountIncrement")),

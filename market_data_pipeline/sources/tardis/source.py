@@ -23,7 +23,7 @@ from market_data_pipeline.sources.downloads.tries import Patience
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
 from market_data_pipeline.sources.formats.unpack import Packed
 from market_data_pipeline.sources.selecting import may_be_meant, named, types_meant, unknown_symbols, venues_meant
-from market_data_pipeline.sources.symbols import VENUES, file_symbol, instrument_of
+from market_data_pipeline.sources.symbols import GROUPED, VENUES, file_symbol, instrument_of
 from market_data_pipeline.sources.tardis.api import TardisApi
 from market_data_pipeline.sources.tardis.catalogue import Exchange, Symbol
 from market_data_pipeline.sources.tardis.grouped import split_grouped
@@ -37,12 +37,7 @@ GROUP_FROM = 200
 """From so many instruments of a type on, the group's one file is fetched instead of theirs."""
 
 _CHAIN = "options_chain"
-_GROUPS = {
-    InstrumentType.SPOT: "SPOT",
-    InstrumentType.PERPETUAL: "PERPETUALS",
-    InstrumentType.FUTURE: "FUTURES",
-    InstrumentType.OPTION: "OPTIONS",
-}
+_GROUPS = {kind: symbol for symbol, kind in GROUPED.items()}
 
 
 class TardisSource:
@@ -58,6 +53,7 @@ class TardisSource:
 
     name = "tardis"
     has_listings = True
+    venues: frozenset[str] | None = None
     data_types: tuple[str, ...] = tuple(name for name, dataset in DATASETS.items() if dataset.kind is Kind.TICKS)
 
     def __init__(self, remote: Remote, patience: Patience | None = None) -> None:
@@ -192,7 +188,9 @@ class TardisSource:
         url = self._url(venue, data_type, day, group)
         try:
             with self._downloads.trusting(url):
-                yield from split_grouped(self._packed(url), DATASETS[data_type], day, venue, instrument_of, selection)
+                yield from split_grouped(
+                    self._packed(url), DATASETS[data_type], day, venue, GROUPED[group], instrument_of, selection
+                )
         except SourceError as error:
             yield unreadable(day, None, url, str(error))
 
