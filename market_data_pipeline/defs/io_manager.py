@@ -16,10 +16,14 @@ from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.lake.day_files import DayFile, Failure
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport, write_days
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import MarketDataError
 
 _SHOWN = 200
+_SIDE_INPUTS = tuple(
+    each for each in DATASETS.values() if each.kind in (Kind.TICKS, Kind.INSTRUMENTS) and each.name != "trades"
+)
+"""What a day can do without: its check tells of it, and candles and the map are made all the same."""
 
 
 class LakeIOManager(dg.ConfigurableIOManager):
@@ -37,7 +41,8 @@ class LakeIOManager(dg.ConfigurableIOManager):
         Days of which nothing could be read are not recorded as materialized, so that a backfill shows them as missing.
 
         Raises:
-            dagster.Failure: nothing at all could be read, or the lake cannot be written.
+            dagster.Failure: nothing at all could be read of trades, or of what is made from the lake; or the lake
+                cannot be written. What follows goes on without the master or another type of ticks.
         """
         days = days_of(context.asset_partition_keys)
 
@@ -51,7 +56,11 @@ class LakeIOManager(dg.ConfigurableIOManager):
         except MarketDataError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         obj.report = report
-        _require_something(report)
+        if not report.landed:
+            if report.dataset in _SIDE_INPUTS:
+                _record_nothing(context)
+                return
+            raise dg.Failure(_nothing_read(report), allow_retries=False)
         _record_only(context, report.landed)
         for day in report.landed:
             context.step_context.add_asset_metadata(
@@ -84,14 +93,14 @@ def _record_only(context: dg.OutputContext, days: Sequence[date]) -> None:
         context._asset_partitions_subset = subset
 
 
-def _require_something(report: WriteReport) -> None:
-    if report.landed:
-        return
+def _record_nothing(context: dg.OutputContext) -> None:
+    """Lets Dagster record no partition at all, though the step went well: likewise without a public way."""
+    context._asset_key = None
+
+
+def _nothing_read(report: WriteReport) -> str:
     days = f"{report.days[0]}" if len(report.days) == 1 else f"{report.days[0]} to {report.days[-1]}"
     reasons = list(dict.fromkeys(failure.message for failure in report.failures))
     shown = "\n".join(reasons[:_SHOWN])
     more = f"\n… and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-    raise dg.Failure(
-        f"{report.dataset.name} on {days}: nothing could be read, so nothing was changed.\n{shown}{more}",
-        allow_retries=False,
-    )
+    return f"{report.dataset.name} on {days}: nothing could be read, so nothing was changed.\n{shown}{more}"

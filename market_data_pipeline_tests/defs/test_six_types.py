@@ -11,6 +11,7 @@ import pytest
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.model.datasets import DATASETS, Kind
+from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY as ONE_DAY
@@ -130,11 +131,36 @@ def test_a_type_that_a_selection_lacks_on_a_day_stays(tmp_path: Path, asked: str
     assert len(read(lake, "trades", DAY)) == 1
 
 
-def test_without_a_selection_a_type_that_is_missing_on_a_day_is_an_error(tmp_path: Path) -> None:
+def test_without_a_selection_a_type_that_is_missing_on_a_day_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     with pipeline(Settings(lake=str(tmp_path), source="files", source_path=SAMPLES)) as running:
-        outcome = running.run("2020-03-01", assets=["trades", "book_snapshot_5"])
-    assert not outcome.succeeded
-    assert any("no book_snapshot_5 on 2020-03-01" in problem for problem in outcome.problems)
+        outcome = running.run("2020-03-01")
+        assert outcome.succeeded
+        assert sorted(problem.partition(",")[0] for problem in outcome.problems) == sorted(set(TICKS) - {"trades"})
+        assert any("no book_snapshot_5 on 2020-03-01" in problem for problem in outcome.problems)
+        for name in DATASETS:
+            if name in ("trades", "ohlcv_1m", "ohlcv_1d", "available_instruments"):
+                assert running.instance.get_materialized_partitions(dg.AssetKey(name)) == {"2020-03-01"}
+            elif name in TICKS:
+                # recorded neither for the day nor for none
+                key = dg.AssetKey(name)
+                assert not running.instance.get_materialized_partitions(key)
+                assert running.instance.get_latest_materialization_event(key) is None
+    assert MarketDataLake(tmp_path).available_instruments("2020-03-01").num_rows == 1
+
+
+def test_without_the_master_candles_and_the_map_are_made_all_the_same(tmp_path: Path) -> None:
+    class Broken(SampleSource):
+        def listings(self, day: date, _: Selection) -> pa.Table:
+            raise SourceError("the API of instruments: HTTP 503")
+
+    lake = str(tmp_path / "lake")
+    with pipeline(Settings(lake=lake, selection=FEW), Broken()) as running:
+        outcome = running.run(DAY, assets=["instruments", "trades", "ohlcv_1m", "available_instruments"])
+        assert outcome.succeeded
+        (problem,) = outcome.problems
+        assert "HTTP 503" in problem
+        assert not running.instance.get_materialized_partitions(dg.AssetKey("instruments"))
+    assert set(MarketDataLake(lake).available_instruments(DAY)["known_from"].to_pylist()) == {"ticks"}
 
 
 def test_a_grouped_file_without_rows_is_a_day_without_rows(tmp_path: Path) -> None:
