@@ -139,9 +139,11 @@ def _returns(bars: Bars) -> Sequence[Reals]:
 
 def _realised_volatility(bars: Bars) -> Sequence[Reals]:
     squares = _returns(bars)[1] ** 2
-    # one shifted array after another: the same order of additions for every row, however many there are
-    sums = sum((squares[20 - back : len(squares) - back] for back in range(20)), np.zeros(max(len(squares) - 20, 0)))
-    return (np.concatenate((np.full(min(20, len(squares)), np.nan), np.sqrt(sums))),)
+    found = np.full(len(squares), np.nan)
+    if len(squares) > 20:
+        # one shifted array after another: the same order of additions for every row, however many there are
+        found[20:] = np.sqrt(sum(squares[20 - back : len(squares) - back] for back in range(20)))
+    return (found,)
 
 
 def _no_move(bars: Bars) -> Sequence[Flags]:

@@ -180,6 +180,17 @@ def test_without_its_look_back_a_value_is_null_until_there_are_enough_candles(th
             assert column.equals(whole.column(name)), name
 
 
+@pytest.mark.parametrize("there", [*range(30), 60, 200])
+def test_however_few_candles_there_are_each_value_stands_or_is_null(there: int) -> None:
+    days = TIMEFRAMES["1d"]
+    table = candles(days, quiet=0)
+    found = features(table.slice(LOOK_BACK - 1 - there), days)
+    whole = features(table, days)
+    for name in INDICATORS:
+        told = whole.column(name).to_pylist() if COLUMNS[name].look_back <= there + 1 else [None]
+        assert found.column(name).to_pylist() == told, name
+
+
 def test_a_day_without_any_candle_ends_the_look_back() -> None:
     table = candles(HOURS, quiet=0)
     hole = MIDNIGHT - 3 * ONE_DAY
