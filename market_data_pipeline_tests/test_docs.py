@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import market_data_pipeline
+from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.settings import VARIABLES, Settings
 from market_data_pipeline_tests.defs.running import pipeline
 
@@ -27,6 +28,16 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
 def test_the_example_names_every_setting_with_its_default() -> None:
     lines = re.findall(r"^#(\w+)=(.*)$", (PROJECT / ".env.example").read_text(), re.MULTILINE)
     assert lines == [(variable.name, variable.default) for variable in VARIABLES]
+
+
+def test_the_table_of_technical_features_is_that_of_the_dataset() -> None:
+    page = (PROJECT / "docs" / "numbers.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\| (.*) \| (\d+) \|$", page, re.MULTILINE)
+    features = DATASETS["technical_features"].columns[3:]
+    assert [tuple(row) for row in rows] == [
+        (each.name, each.meaning, each.unit, each.formula, str(each.look_back)) for each in features
+    ]
+    assert [each.name for each in features if not each.formula] == []
 
 
 def test_every_make_target_that_is_written_of_exists() -> None:

@@ -1,4 +1,4 @@
-"""The assets: the source's master and ticks, candles from trades, the map last. Each gives out a stream of rows."""
+"""The assets: the source's master and ticks, candles, features, the map last. Each gives out a stream of rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -15,6 +15,7 @@ from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.defs.upstream import days_with_input, without_input
 from market_data_pipeline.lake.checked import Finding
 from market_data_pipeline.lake.derived import TRADES, Selected, availability_rows, coarser_candles, first_candles
+from market_data_pipeline.lake.features import FINEST, LookBacks, technical_rows
 from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
@@ -27,6 +28,8 @@ from market_data_pipeline.sources.days import rows_of_days
 IO_MANAGER = "lake_io"
 READ_CHECK = "every_instrument_read"
 _TICKS = tuple(each for each in DATASETS.values() if each.kind is Kind.TICKS)
+_CANDLES = tuple(candles(name) for name in TIMEFRAMES)
+_TECHNICAL = DATASETS["technical_features"]
 
 
 def build_assets(settings: Settings, source: Source) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -43,7 +46,7 @@ def build_assets(settings: Settings, source: Source) -> list[dg.AssetsDefinition
         else _not_given(settings, INSTRUMENTS, f"Source {source.name} has no list of instruments.")
     )
     frames = [_candle_asset(settings, frame) for frame in TIMEFRAMES.values()]
-    return [master, *ticks, *frames, _availability_asset(settings)]
+    return [master, *ticks, *frames, _technical_asset(settings), _availability_asset(settings)]
 
 
 def _common(settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -193,11 +196,40 @@ def _selected_notes(selected: Selected) -> dict[str, object]:
     return notes
 
 
+def _technical_asset(settings: Settings) -> dg.AssetsDefinition:
+    # Look-backs are read as far as they are there. That is no partition mapping, for the same reason as above.
+    @_asset(settings, _TECHNICAL, deps=[each.name for each in (TRADES, *_CANDLES)])
+    def technical(
+        context: dg.AssetExecutionContext, lake: LakeResource
+    ) -> Iterator[dg.Output[RowStream] | dg.AssetCheckResult]:
+        store, selection = lake.open(), settings.selection
+        look_backs: dict[date, LookBacks] = {}
+        yield from _derived(
+            context,
+            store,
+            [FINEST],
+            selection,
+            lambda days: technical_rows(store, days, selection, look_backs),
+            lambda day: _look_back_notes(look_backs.get(day, LookBacks())),
+        )
+
+    return technical
+
+
+def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
+    return {
+        "look_back_candles_missing": sum(look_backs.missing.values()),
+        "look_back_candles_missing_by_timeframe": dg.MetadataValue.json(dict(look_backs.missing)),
+        "instruments_without_a_full_look_back": look_backs.instruments,
+    }
+
+
 def _availability_asset(settings: Settings) -> dg.AssetsDefinition:
     dataset = DATASETS["available_instruments"]
 
     inputs = [*_TICKS, INSTRUMENTS]
-    deps = [each.name for each in (*inputs, *(candles(name) for name in TIMEFRAMES))]
+    # the map observes the features, and they never read it: it comes last
+    deps = [each.name for each in (*inputs, *_CANDLES, _TECHNICAL)]
 
     @_asset(settings, dataset, deps=deps)
     def available(

@@ -87,6 +87,8 @@ class Column:
         meaning: one line for the documentation, with the unit where there is one.
         unit: what a value counts, such as `quote asset`, or empty.
         nullable: whether a value may be missing.
+        formula: of a feature, where its formula comes from.
+        look_back: of a feature, how many candles it is worked out from, its own included; fewer give null.
     """
 
     name: str
@@ -94,6 +96,8 @@ class Column:
     meaning: str
     unit: str = ""
     nullable: bool = True
+    formula: str = ""
+    look_back: int = 1
 
 
 @dataclass(frozen=True)
@@ -414,16 +418,82 @@ _AVAILABILITY_LAYOUTS = (
     ),
 )
 
-# what the features' rows have in common; the values themselves are declared with the transforms that compute them
+# what the features' rows have in common
 _FEATURE = (
     Column("timeframe", TEXT, "length of the candle that the row belongs to"),
     Column("timestamp", TIME, "open of the candle that the row belongs to", nullable=False),
     Column("close_time", TIME, "the first instant at which the row may be used", nullable=False),
 )
-_FEATURE_SETS = {
-    "technical_features": "indicators and order flow of one candle, known at its close",
-    "fundamental_features": "funding, basis, open interest, liquidations and options of one candle, known at its close",
-    "ml_signals": "a model's probability and position for one candle, known at its close",
+
+
+def _feature(name: str, meaning: str, unit: str, formula: str, look_back: int = 1) -> Column:
+    return Column(name, REAL, meaning, unit, formula=formula, look_back=look_back)
+
+
+_TECHNICAL = (
+    _feature("simple_return", "close over the close before, less 1", "fraction", "c / c₋₁ − 1", 2),
+    _feature("log_return", "logarithm of close over the close before", "fraction", "ln(c / c₋₁)", 2),
+    _feature(
+        "realised_volatility_20",
+        "root of the sum of 20 squared log returns, not scaled to a year",
+        "fraction",
+        "Andersen and Bollerslev 1998: √Σr²",
+        21,
+    ),
+    *(
+        _feature(f"sma_{length}", f"mean of {length} closes", "quote asset", f"TA-Lib SMA({length})", length)
+        for length in (10, 20, 50)
+    ),
+    *(
+        _feature(f"ema_{length}", f"exponential mean of {length}", "quote asset", f"TA-Lib EMA({length})", 6 * length)
+        for length in (10, 20, 50)
+    ),
+    _feature("rsi_14", "relative strength index; null where the price stands still", "0 to 100", "TA-Lib RSI(14)", 160),
+    _feature("macd", "exponential mean of 12 less that of 26", "quote asset", "TA-Lib MACD(12, 26, 9)", 180),
+    _feature("macd_signal", "exponential mean of 9 of macd", "quote asset", "TA-Lib MACD(12, 26, 9)", 180),
+    _feature("macd_histogram", "macd less its signal", "quote asset", "TA-Lib MACD(12, 26, 9)", 180),
+    _feature("bollinger_upper_20", "mean and 2 deviations", "quote asset", "TA-Lib BBANDS(20, 2, 2)", 20),
+    _feature("bollinger_middle_20", "mean of 20 closes", "quote asset", "TA-Lib BBANDS(20, 2, 2)", 20),
+    _feature("bollinger_lower_20", "mean less 2 deviations", "quote asset", "TA-Lib BBANDS(20, 2, 2)", 20),
+    _feature("atr_14", "average true range", "quote asset", "TA-Lib ATR(14)", 160),
+    _feature("adx_14", "average directional index; null where nothing moves", "0 to 100", "TA-Lib ADX(14)", 200),
+    _feature("stochastic_k", "slow %K; null where a range is empty", "0 to 100", "TA-Lib STOCH(14, 3, 3)", 18),
+    _feature("stochastic_d", "mean of 3 slow %K; null likewise", "0 to 100", "TA-Lib STOCH(14, 3, 3)", 18),
+    _feature("cci_20", "commodity channel index; null where nothing deviates", "", "TA-Lib CCI(20)", 20),
+    _feature("mfi_14", "money flow index; null where no money flows", "0 to 100", "TA-Lib MFI(14)", 15),
+    _feature(
+        "obv",
+        "on-balance volume from 49 candles before the day on",
+        "volume_unit",
+        "TA-Lib OBV",
+        50,
+    ),
+    _feature("vwap_distance", "close over the candle's vwap, less 1; null without volume", "fraction", "c / vwap − 1"),
+    _feature("buy_share", "part of the volume that takers bought; null without volume", "fraction", "buys / volume"),
+    _feature(
+        "signed_volume",
+        "bought less the rest of the volume: an unknown side counts as sold",
+        "volume_unit",
+        "2 × buys − volume",
+    ),
+    _feature("mean_trade_size", "volume of a trade; null without one", "volume_unit", "volume / trade_count"),
+    *(
+        _feature(f"delay_{which}", f"{meaning} of its trades; null without one", "ms", "local_timestamp − timestamp")
+        for which, meaning in (
+            ("mean", "mean delay"),
+            ("median", "median delay"),
+            ("min", "least delay"),
+            ("max", "greatest delay"),
+        )
+    ),
+)
+_FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
+    "technical_features": ("indicators and order flow of one candle, known at its close", _TECHNICAL),
+    "fundamental_features": (
+        "funding, basis, open interest, liquidations and options of one candle, known at its close",
+        (),
+    ),
+    "ml_signals": ("a model's probability and position for one candle, known at its close", ()),
 }
 
 DATASETS: "dict[str, Dataset]" = {
@@ -455,8 +525,17 @@ DATASETS: "dict[str, Dataset]" = {
             for timeframe in TIMEFRAMES.values()
         ),
         *(
-            Dataset(name, Kind.FEATURES, Tier.ML, row, _FEATURE, _FEATURE_LAYOUTS)
-            for name, row in _FEATURE_SETS.items()
+            # of candles that open together the shortest, which closes first, comes first
+            Dataset(
+                name,
+                Kind.FEATURES,
+                Tier.ML,
+                row,
+                (*_FEATURE, *columns),
+                _FEATURE_LAYOUTS,
+                order=("timestamp", "close_time"),
+            )
+            for name, (row, columns) in _FEATURE_SETS.items()
         ),
         Dataset(
             "available_instruments",

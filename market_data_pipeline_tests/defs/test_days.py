@@ -51,8 +51,21 @@ def test_every_layout_of_every_dataset_holds_the_same_rows(settings: Settings, r
     assert set(rows) == {
         "trades",
         "available_instruments",
+        "technical_features",
         *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")),
     }
+
+
+def test_a_partition_of_features_tells_what_its_look_backs_lacked(settings: Settings, running: Pipeline) -> None:
+    told = running.metadata("technical_features", MIDDLE)
+    by_timeframe = told["look_back_candles_missing_by_timeframe"]
+    assert told["look_back_candles_missing"] == sum(by_timeframe.values())
+    assert told["instruments_without_a_full_look_back"] == told["instruments"] == len(SYMBOLS)
+    # one day of 299 lies before this one
+    assert by_timeframe["1d"] == 298 * len(SYMBOLS)
+    found = MarketDataLake(settings.lake).features(None, "technical_features", MIDDLE, DAYS[-1], timeframe="1d")
+    assert found.column("simple_return").null_count == 0
+    assert found.column("sma_10").null_count == found.num_rows == len(SYMBOLS)
 
 
 def test_a_second_run_writes_nothing(settings: Settings, running: Pipeline) -> None:
@@ -60,7 +73,7 @@ def test_a_second_run_writes_nothing(settings: Settings, running: Pipeline) -> N
     outcome = running.run(DAYS[0], DAYS[-1])
     assert outcome.clean
     assert objects(open_store(settings.lake)) == before
-    for asset in ("trades", "ohlcv_1m", "ohlcv_1d", "available_instruments"):
+    for asset in ("trades", "ohlcv_1m", "ohlcv_1d", "technical_features", "available_instruments"):
         assert running.metadata(asset, MIDDLE)["bytes_written"] == 0
 
 

@@ -22,7 +22,8 @@ from market_data_pipeline_tests.defs.running import SmallSource, pipeline
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
 TICKS = ["trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker", "options_chain"]
-ASSETS = ["instruments", *TICKS, *(f"ohlcv_{frame}" for frame in FRAMES), "available_instruments"]
+CANDLES = [f"ohlcv_{frame}" for frame in FRAMES]
+ASSETS = ["instruments", *TICKS, *CANDLES, "technical_features", "available_instruments"]
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,19 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
     assert sorted(specs) == sorted(ASSETS)
     for spec in specs.values():
         assert isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
-        assert spec.group_name in {"instruments", "ticks", "candles", "availability"}
+        assert spec.group_name in {"instruments", "ticks", "candles", "features", "availability"}
         assert "parquet" in spec.kinds
         assert spec.description
         assert spec.metadata["dagster/column_schema"].columns
+
+
+def test_features_follow_from_candles_and_trades_and_the_map_comes_last(defs: dg.Definitions) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    above = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()}
+    assert above["technical_features"] == {"trades", *CANDLES}
+    assert above["available_instruments"] == set(ASSETS) - {"available_instruments"}
+    # a mapping would make a backfill run the days after the range as well
+    assert {dep.partition_mapping for spec in specs.values() for dep in spec.deps} == {None}
 
 
 @pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning")  # Dagster's own call

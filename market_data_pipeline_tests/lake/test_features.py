@@ -1,0 +1,188 @@
+"""Features from the lake: the same rows however the days are asked for, in every layout, blind to later days."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from itertools import permutations
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from market_data_pipeline.lake.features import LookBacks, stored_candles, technical_rows
+from market_data_pipeline.lake.reader import MarketDataLake
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.writer import write_days
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
+from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.model.windows import DAY as ONE_DAY
+from market_data_pipeline.model.windows import Window, midnight
+from market_data_pipeline.transforms.candles import Fill
+from market_data_pipeline.transforms.technical import LOOK_BACK, look_back_window
+from market_data_pipeline_tests.lake.made_up import (
+    ALL,
+    BTC_USD,
+    OPTION,
+    PERP,
+    TRADES,
+    Look,
+    Watched,
+    contents,
+    ingest,
+    made_trades,
+    trades,
+    write,
+)
+from market_data_pipeline_tests.parity import assert_layouts_agree
+from market_data_pipeline_tests.store_fixtures import Ground, local_ground
+
+FEATURES = DATASETS["technical_features"]
+FLAT = dict.fromkeys(InstrumentType, Fill.FLAT)
+FIRST = date(2024, 2, 25)
+DAYS = [FIRST + number * ONE_DAY for number in range(7)]
+LAST_THREE = DAYS[3:6]
+"""Days that have a day before them and one after them, on both sides of a month's end."""
+NO_TICKS = tuple(name for name in DATASETS if name.startswith("ohlcv_"))
+
+
+def fill(store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[Instrument] = (BTC_USD, PERP)) -> None:
+    """Trades and candles of some days."""
+    made = {(day, each): made_trades(day, each, count=300) for day in days for each in instruments}
+    ingest(store, made, days, fills=FLAT, only=("trades", *NO_TICKS))
+
+
+def materialize(store: ObjectStore, days: Sequence[date], selection: Selection = ALL) -> dict[date, LookBacks]:
+    told: dict[date, LookBacks] = {}
+    report = write_days(store, FEATURES, days, selection, technical_rows(store, days, selection, told))
+    assert report.failures == ()
+    return told
+
+
+def test_every_layout_holds_the_same_rows_in_order(ground: Ground) -> None:
+    fill(ground.store, DAYS[2:5])
+    told = materialize(ground.store, DAYS[2:5])
+    rows = assert_layouts_agree(ground.store)
+    assert rows["technical_features"] == 3 * 2 * (1440 + 288 + 96 + 24 + 6 + 1)
+    Look(ground).assert_layouts_agree([FEATURES])
+    found = MarketDataLake(store=ground.store).features(None, "technical_features", DAYS[2], DAYS[5])
+    names = ("instrument_id", *FEATURES.order)
+    keys = list(zip(*(found.column(name).to_pylist() for name in names), strict=True))
+    assert keys == sorted(keys)
+    assert len(keys) == rows["technical_features"]
+    assert {day: each.instruments for day, each in told.items()} == dict.fromkeys(DAYS[2:5], 2)
+    # of the 299 days before, two days later there are two; the 1m look-back is whole
+    assert told[DAYS[4]].missing["1d"] == 2 * (LOOK_BACK - 1 - 2)
+    assert told[DAYS[4]].missing["1m"] == 0
+    assert told[DAYS[2]].missing["1m"] == 2 * (LOOK_BACK - 1)
+
+
+@pytest.fixture(scope="module")
+def in_one_range(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
+    ground = local_ground(tmp_path_factory.mktemp("range"))
+    fill(ground.store)
+    materialize(ground.store, LAST_THREE)
+    return contents(ground)
+
+
+@pytest.mark.parametrize(
+    "order", list(permutations(LAST_THREE)), ids=lambda days: "-".join(f"{day.day}" for day in days)
+)
+def test_day_by_day_in_any_order_is_one_range(
+    local: Ground, in_one_range: dict[str, bytes | None], order: tuple[date, ...]
+) -> None:
+    fill(local.store)
+    for day in order:
+        materialize(local.store, [day])
+    assert contents(local) == in_one_range
+
+
+def rows(store: ObjectStore, day: date, selection: Selection = ALL) -> dict[Instrument, pa.Table]:
+    return {
+        each.instrument: pa.Table.from_batches(each.read(Rejects()), FEATURES.own_schema)
+        for each in technical_rows(store, [day], selection)
+        if each.instrument
+    }
+
+
+def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(tmp_path: Path) -> None:
+    longer, shorter = local_ground(tmp_path / "longer").store, local_ground(tmp_path / "shorter").store
+    fill(longer, DAYS[:6])
+    fill(shorter, DAYS[:5])  # the day after is there for its share of the last trades
+    assert rows(longer, DAYS[3]) == rows(shorter, DAYS[3])
+    # what comes after a moment of the day itself changes nothing that stands before it
+    kept = {
+        (DAYS[3], each): until(made_trades(DAYS[3], each, count=300), midnight(DAYS[3]) + timedelta(hours=13))
+        for each in (BTC_USD, PERP)
+    }
+    ingest(shorter, kept, [DAYS[3]], fills=FLAT, only=("trades", *NO_TICKS))
+    for instrument, found in rows(shorter, DAYS[3]).items():
+        complete = pc.less_equal(found.column("close_time"), pa.scalar(midnight(DAYS[3]) + timedelta(hours=13)))
+        whole = rows(longer, DAYS[3])[instrument]
+        assert found.filter(complete).equals(whole.filter(complete))
+        assert not found.equals(whole)
+
+
+def until(table: pa.Table, moment: datetime) -> pa.Table:
+    return table.filter(pc.less(table.column("timestamp"), pa.scalar(moment)))
+
+
+def test_a_look_back_is_read_from_as_few_objects_as_there_can_be(local: Ground) -> None:
+    days = [date(2024, 1, 30) + number * ONE_DAY for number in range(4)]
+    fill(local.store, days, [PERP])
+    watched = Watched(local.store)
+    for day in days:
+        list(technical_rows(watched, [day], ALL))
+    assert watched.named("open") == []
+    frame = TIMEFRAMES["1d"]
+    window = look_back_window(days[-1], frame)
+    found = stored_candles(watched, frame, PERP, window)
+    assert found.num_rows == len(days)
+    assert len(watched.named("open")) == len({(day.year, day.month) for day in window.days()})
+    assert all("by_instrument_id" in key for key in watched.named("open"))
+
+
+def test_the_candles_of_a_window_are_those_of_the_reader(local: Ground) -> None:
+    fill(local.store, DAYS[3:6])
+    window = Window(midnight(DAYS[3]) + timedelta(hours=5), midnight(DAYS[5]) + timedelta(hours=1))
+    for name in ("1m", "4h"):
+        found = stored_candles(local.store, TIMEFRAMES[name], PERP, window)
+        told = MarketDataLake(store=local.store).candles(PERP, name, window.start, window.end)
+        assert found.to_pylist() == told.select(found.column_names).to_pylist()
+        assert found.num_rows > 0
+
+
+def test_only_what_was_asked_for_and_has_candles_is_made(local: Ground) -> None:
+    fill(local.store, DAYS[3:5])
+    assert set(rows(local.store, DAYS[3])) == {BTC_USD, PERP}
+    assert set(rows(local.store, DAYS[3], Selection.of(PERP))) == {PERP}
+    assert rows(local.store, DAYS[3], Selection.of(OPTION)) == {}
+    assert rows(local.store, DAYS[0]) == {}
+
+
+def test_delays_are_those_of_the_trades_that_the_candles_are_made_from(local: Ground) -> None:
+    at = [midnight(DAYS[3]) + timedelta(seconds=second) for second in (-1, 5, 20, 61)]
+    write(local.store, TRADES, {(DAYS[3], PERP): trades(at)})
+    only = dict.fromkeys(InstrumentType, Fill.OMIT)
+    ingest(local.store, {(DAYS[3], PERP): trades(at)}, [DAYS[3]], fills=only, only=("trades", *NO_TICKS))
+    found = rows(local.store, DAYS[3])[PERP].to_pylist()
+    assert [(row["timeframe"], row["timestamp"].minute) for row in found] == [
+        ("1m", 0),
+        *((name, 0) for name in ("5m", "15m", "1h", "4h", "1d")),
+        ("1m", 1),
+    ]
+    assert {row[f"delay_{which}"] for row in found for which in ("mean", "median", "min", "max")} == {5.0}
+    assert [row["mean_trade_size"] for row in found[:2]] == [2.5, pytest.approx(2.0)]
+
+
+def test_a_file_that_cannot_be_read_fails_its_own_instrument_and_says_which_file(local: Ground) -> None:
+    fill(local.store, DAYS[3:5])
+    candles = DATASETS["ohlcv_1h"]
+    for layout in candles.layouts:
+        if layout.per_instrument:
+            local.write(candles.path(layout, DAYS[3], PERP), b"no parquet")
+    report = write_days(local.store, FEATURES, [DAYS[3]], ALL, technical_rows(local.store, [DAYS[3]], ALL))
+    assert [file.instrument for file in report.files] == [BTC_USD]
+    (failure,) = report.failures
+    assert failure.instrument == PERP
+    assert "ohlcv_1h" in failure.message
