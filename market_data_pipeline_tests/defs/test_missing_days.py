@@ -195,4 +195,4 @@ def test_candles_made_before_the_day_after_was_in_are_told_to_be_outdated(settin
         assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
         assert "materialize ohlcv_1m again" in (check.description or "")
         outcome = running.run(MIDDLE, assets=[CANDLES])
-        assert (outcome.clean, outcome.notes) == (True, ())
+        assert (outcome.problems, outcome.succeeded, outcome.notes) == ((), True, ())
