@@ -126,8 +126,9 @@ def surface(chain: Iterable[pa.Table], moments: Integers) -> pa.Table:
     An option's volatility is its mark's, else the middle of its bid's and its ask's; a row counts if it is at most
     CHAIN_STALE old and the option has not expired. Nothing is extrapolated:
 
-    - At the money means strike = forward (the row's `underlying_price`): between the nearest strikes on either side
-      the variance is linear in log(strike / forward), each strike by its out-of-the-money option where that is quoted.
+    - At the money means strike = forward (`underlying_price` of the expiry's newest row): between the nearest strikes
+      on either side the variance is linear in log(strike / forward), each strike by its out-of-the-money option where
+      that is quoted.
     - 25 delta: of each side the variance, linear in the delta that the venue gives, at a delta of 0.25 and −0.25.
       The skew is the put's volatility less the call's.
     - 30 days: between the nearest expiries on either side total variance (variance × time) is linear in time, as in

@@ -71,6 +71,11 @@ def test_ticks_need_not_be_in_order_of_time() -> None:
     assert column(of_ticker(rows), "open_interest") == [50.0, 110.0, 110.0]
 
 
+def test_many_ticks_of_one_time_keep_their_order_though_others_are_late() -> None:
+    rows = [{"timestamp": at(30), "open_interest": float(number)} for number in range(1, 1_001)]
+    assert column(of_ticker([*rows, {"timestamp": at(5), "open_interest": 0.0}], 1), "open_interest") == [1_000.0]
+
+
 def test_a_value_is_carried_over_midnight_from_ticks_of_the_day_before() -> None:
     rows = [{"timestamp": at(-30), "open_interest": 7.0}, {"timestamp": at(30), "open_interest": 5.0}]
     assert column(of_ticker(rows, 1), "open_interest_change") == [-2.0]
@@ -151,6 +156,10 @@ def test_a_dated_futures_basis_by_the_year_and_none_on_its_last_day() -> None:
     found = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=expiry)
     # 100 basis points over 73 days, a fifth of a year
     assert column(found, "annualised_basis")[0] == pytest.approx(500.0)
+    for late, expected in ((0, pytest.approx(36_500.0)), (-1, None)):
+        edge = MIDNIGHT + timedelta(days=2, microseconds=late)
+        found = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=edge)
+        assert column(found, "annualised_basis") == [expected, None, None]
     last = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=MIDNIGHT + timedelta(days=3.5))
     assert column(last, "annualised_basis") == [pytest.approx(100 * 365 / 2.5), pytest.approx(100 * 365 / 1.5), None]
 
