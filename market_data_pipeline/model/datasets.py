@@ -487,11 +487,65 @@ _TECHNICAL = (
         )
     ),
 )
+_FUNDAMENTAL = (
+    Column("funding_rate", REAL, "rate of the next funding, positive if longs pay", "fraction"),
+    Column("predicted_funding_rate", REAL, "predicted rate of the funding after that", "fraction"),
+    Column("hours_to_funding", REAL, "time from close_time to the next funding", "hours"),
+    Column("open_interest", REAL, "open interest", "venue's own unit"),
+    Column("open_interest_change", REAL, "open interest less that at the candle's open", "venue's own unit"),
+    Column("mark_premium", REAL, "mark price / index price − 1, of one tick", "basis points"),
+    Column("basis", REAL, "close / close of the spot pair (else the ticker's index price) − 1", "basis points"),
+    Column(
+        "annualised_basis",
+        REAL,
+        "of a dated future: basis × 365 days / time to expiry; null on the last day",
+        "basis points a year",
+    ),
+    Column("long_liquidation_count", pa.int64(), "longs liquidated (by sells) within the candle"),
+    Column("long_liquidation_volume", REAL, "amount of these", "venue's own unit"),
+    Column("short_liquidation_count", pa.int64(), "shorts liquidated (by buys) within the candle"),
+    Column("short_liquidation_volume", REAL, "amount of these", "venue's own unit"),
+    Column(
+        "liquidation_volume_rising",
+        REAL,
+        "amount of all liquidations if open interest rose over the candle, else 0",
+        "venue's own unit",
+    ),
+    Column(
+        "liquidation_volume_falling",
+        REAL,
+        "amount of all liquidations if open interest fell over the candle, else 0",
+        "venue's own unit",
+    ),
+    Column(
+        "atm_iv_30d",
+        REAL,
+        "implied volatility at strike = forward, total variance interpolated to 30 days (Cboe VIX white paper, 2003)",
+        "percent a year",
+    ),
+    Column(
+        "skew_25d_30d",
+        REAL,
+        "volatility of the 25-delta put less that of the 25-delta call, each interpolated to 30 days",
+        "percent a year",
+    ),
+    Column(
+        "term_slope_30d",
+        REAL,
+        "at-the-money volatility of the first expiry at or after 30 days less that of the last at or before, by the "
+        "time between them",
+        "percent a year for 30 days",
+    ),
+    Column("atm_iv_nearest", REAL, "at-the-money volatility of the expiry nearest to 30 days", "percent a year"),
+    Column("skew_25d_nearest", REAL, "25-delta put less call of the expiry nearest to 30 days", "percent a year"),
+    Column("nearest_expiry_days", REAL, "time from close_time to the expiry nearest to 30 days", "days"),
+    Column("put_call_open_interest", REAL, "open interest of all puts / that of all calls"),
+)
 _FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
     "technical_features": ("indicators and order flow of one candle, known at its close", _TECHNICAL),
     "fundamental_features": (
         "funding, basis, open interest, liquidations and options of one candle, known at its close",
-        (),
+        _FUNDAMENTAL,
     ),
     "ml_signals": ("a model's probability and position for one candle, known at its close", ()),
 }
