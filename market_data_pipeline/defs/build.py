@@ -2,8 +2,9 @@
 
 import dagster as dg
 
-from market_data_pipeline.defs.assets import IO_MANAGER, build_assets
+from market_data_pipeline.defs.assets import build_assets
 from market_data_pipeline.defs.checks import build_checks
+from market_data_pipeline.defs.declaring import IO_MANAGER
 from market_data_pipeline.defs.io_manager import LakeIOManager
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import daily_job, daily_schedule

@@ -16,13 +16,11 @@ from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.lake.day_files import DayFile, Failure
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport, write_days
-from market_data_pipeline.model.datasets import DATASETS, Kind
+from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import MarketDataError
 
 _SHOWN = 200
-_SIDE_INPUTS = tuple(
-    each for each in DATASETS.values() if each.kind in (Kind.TICKS, Kind.INSTRUMENTS) and each.name != "trades"
-)
+_SIDE_INPUTS = tuple(each for each in DATASETS.values() if each.from_source and each.name != "trades")
 """What a day can do without: its check tells of it, and candles and the map are made all the same."""
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 
 from market_data_pipeline.defs.checks import FINDINGS
 from market_data_pipeline.defs.partitions import daily_partitions
-from market_data_pipeline.model.datasets import DATASETS, Kind
+from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.settings import Settings
@@ -80,7 +80,7 @@ def stages(
     if len(spans) == 1:
         return [Stage(first, last, assets)]
     chosen = list(assets or defs.resolve_asset_graph().materializable_asset_keys)
-    fetched = [key for key in chosen if DATASETS[key.path[-1]].kind in (Kind.TICKS, Kind.INSTRUMENTS)]
+    fetched = [key for key in chosen if DATASETS[key.path[-1]].from_source]
     derived = [key for key in chosen if key not in fetched]
     return [Stage(*span, sorted(keys)) for keys in (fetched, derived) if keys for span in spans]
 

@@ -160,6 +160,11 @@ class Dataset:
         """True where a day file holds one instrument, False where it holds all of them (availability)."""
         return self.layouts[0].per_instrument
 
+    @property
+    def from_source(self) -> bool:
+        """True where its rows come from the source, False where they are worked out from what the lake holds."""
+        return self.kind in (Kind.TICKS, Kind.INSTRUMENTS)
+
     @cached_property
     def partition_columns(self) -> tuple[Column, ...]:
         """The columns whose values the path already tells."""

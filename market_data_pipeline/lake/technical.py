@@ -1,24 +1,19 @@
-"""Features worked out from what the lake holds: technical features from candles and the day's trades.
-
-Look-backs are read from the layout that answers with the fewest objects, once for all days of a month.
-"""
+"""Technical features from what the lake holds: candles with their look-backs, and the day's trades."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from itertools import groupby
 from threading import Lock
 
 import pyarrow as pa
 
-from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.derived import day_window, trades_of
+from market_data_pipeline.lake.histories import FINEST, instrument_days, stored_candles
 from market_data_pipeline.lake.ordering import within
-from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import TIMEFRAMES, Timeframe, candles
+from market_data_pipeline.model.datasets import TIMEFRAMES, Timeframe
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import Window
@@ -29,9 +24,6 @@ from market_data_pipeline.transforms.technical import (
     look_back_window,
     technical_features,
 )
-
-FINEST = candles("1m")
-"""The candles that tell which instruments have features on a day."""
 
 
 @dataclass
@@ -68,22 +60,10 @@ class _History:
             if timeframe.name not in self._read:
                 first, last = (look_back_window(each, timeframe) for each in (self._days[0], self._days[-1]))
                 window = Window(first.start, last.end)
-                self._read[timeframe.name] = stored_candles(self._store, timeframe, self._instrument, window)
+                self._read[timeframe.name] = stored_candles(
+                    self._store, timeframe, self._instrument, window, CANDLE_COLUMNS
+                )
         return within(self._read[timeframe.name], look_back_window(day, timeframe))
-
-
-def stored_candles(store: ObjectStore, timeframe: Timeframe, instrument: Instrument, window: Window) -> pa.Table:
-    """One instrument's candles of a window with CANDLE_COLUMNS, rising in time; what is not there has no rows.
-
-    Raises:
-        LakeError: a file cannot be read.
-    """
-    dataset = candles(timeframe.name)
-    question = Question(dataset, Selection.of(instrument), window, {})
-    found = pieces(store, question, best_layout(question))
-    tables = [table for piece in found for table in read_piece(store, question, piece, CANDLE_COLUMNS)]
-    empty = pa.schema([dataset.schema.field(name) for name in CANDLE_COLUMNS]).empty_table()
-    return pa.concat_tables([empty, *(table.select(CANDLE_COLUMNS) for table in tables)]).combine_chunks()
 
 
 def technical_rows(
@@ -101,18 +81,12 @@ def technical_rows(
         look_backs: is told, for each day, which candles were missing.
     """
     told = {} if look_backs is None else look_backs
-    for _, month in groupby(sorted(days), lambda day: (day.year, day.month)):
-        of_instrument: dict[Instrument, list[date]] = {}
-        for day in month:
-            told[day] = LookBacks()
-            for found in day_objects(store, FINEST, day):
-                if found.instrument and found.instrument in selection:
-                    of_instrument.setdefault(found.instrument, []).append(day)
-        for instrument, having in sorted(of_instrument.items()):
-            history = _History(store, instrument, having)
-            for day in having:
-                read = partial(_technical, store, day, instrument, history, told[day])
-                yield DayRows(day, instrument, f"candles of {instrument}", read)
+    told |= {day: LookBacks() for day in days}
+    for instrument, having in instrument_days(store, FINEST, days, selection):
+        history = _History(store, instrument, having)
+        for day in having:
+            read = partial(_technical, store, day, instrument, history, told[day])
+            yield DayRows(day, instrument, f"candles of {instrument}", read)
 
 
 def _technical(

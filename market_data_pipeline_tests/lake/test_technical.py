@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from market_data_pipeline.lake.features import LookBacks, stored_candles, technical_rows
+from market_data_pipeline.lake.histories import stored_candles
 from market_data_pipeline.lake.reader import MarketDataLake
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.technical import LookBacks, technical_rows
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
@@ -19,7 +20,7 @@ from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY as ONE_DAY
 from market_data_pipeline.model.windows import Window, midnight
 from market_data_pipeline.transforms.candles import Fill
-from market_data_pipeline.transforms.technical import LOOK_BACK, look_back_window
+from market_data_pipeline.transforms.technical import CANDLE_COLUMNS, LOOK_BACK, look_back_window
 from market_data_pipeline_tests.lake.made_up import (
     ALL,
     BTC_USD,
@@ -136,7 +137,7 @@ def test_a_look_back_is_read_from_as_few_objects_as_there_can_be(local: Ground) 
     assert watched.named("open") == []
     frame = TIMEFRAMES["1d"]
     window = look_back_window(days[-1], frame)
-    found = stored_candles(watched, frame, PERP, window)
+    found = stored_candles(watched, frame, PERP, window, CANDLE_COLUMNS)
     assert found.num_rows == len(days)
     assert len(watched.named("open")) == len({(day.year, day.month) for day in window.days()})
     assert all("by_instrument_id" in key for key in watched.named("open"))
@@ -146,7 +147,7 @@ def test_the_candles_of_a_window_are_those_of_the_reader(local: Ground) -> None:
     fill(local.store, DAYS[3:6])
     window = Window(midnight(DAYS[3]) + timedelta(hours=5), midnight(DAYS[5]) + timedelta(hours=1))
     for name in ("1m", "4h"):
-        found = stored_candles(local.store, TIMEFRAMES[name], PERP, window)
+        found = stored_candles(local.store, TIMEFRAMES[name], PERP, window, CANDLE_COLUMNS)
         told = MarketDataLake(store=local.store).candles(PERP, name, window.start, window.end)
         assert found.to_pylist() == told.select(found.column_names).to_pylist()
         assert found.num_rows > 0

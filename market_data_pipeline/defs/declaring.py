@@ -1,0 +1,95 @@
+"""What all assets have in common: how they are declared, what they give out, and what their checks then tell."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from market_data_pipeline.defs.checks import day_results
+from market_data_pipeline.defs.metadata import column_schema
+from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
+from market_data_pipeline.defs.streams import RowStream
+from market_data_pipeline.defs.upstream import days_with_input, without_input
+from market_data_pipeline.lake.checked import Finding
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import DayRows
+from market_data_pipeline.settings import Settings
+
+IO_MANAGER = "lake_io"
+READ_CHECK = "every_instrument_read"
+Results = Iterator[dg.Output[RowStream] | dg.AssetCheckResult]
+"""What an asset's function gives."""
+
+
+def common_to_all(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What all assets have in common."""
+    return {
+        "description": f"One row: {dataset.row}.",
+        "partitions_def": daily_partitions(settings),
+        "group_name": str(dataset.kind),
+        "kinds": {"parquet", "gcs" if settings.lake.startswith("gs:") else "python"},
+        "code_version": "1",
+        "tags": {"tier": str(dataset.tier)},
+        "metadata": {"dagster/column_schema": column_schema(dataset)},
+    }
+
+
+def not_given(settings: Settings, dataset: Dataset, why: str) -> dg.AssetSpec:
+    """An asset that cannot be materialized with this source, so that a run of everything passes it over."""
+    common = common_to_all(settings, dataset)
+    return dg.AssetSpec(dataset.name, **common | {"description": f"{common['description']} {why}"})
+
+
+def lake_asset(
+    settings: Settings, dataset: Dataset, **more: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """The asset decorator, with what all assets that are materialized have in common."""
+    common: dict[str, Any] = common_to_all(settings, dataset) | {
+        "name": dataset.name,
+        "backfill_policy": backfill_policy(settings),
+        "io_manager_key": IO_MANAGER,
+        "check_specs": [
+            dg.AssetCheckSpec(
+                READ_CHECK,
+                asset=dataset.name,
+                partitions_def=daily_partitions(settings),
+                description="Every instrument that was asked for could be read; the others name file, line and remedy.",
+            )
+        ],
+    }
+    decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**common, **more)
+    return decorate
+
+
+def results(context: dg.AssetExecutionContext, stream: RowStream) -> Results:
+    """Gives the stream to the IO manager, which reads it at once; then tells what could not be read."""
+    yield dg.Output(stream)
+    failures = [failure for failure in stream.report.failures if not failure.kept] if stream.report else []
+    problems = {
+        day: [Finding(str(failure), follows=failure.follows) for failure in failures if failure.day == day]
+        for day in days_of(context.partition_keys)
+    }
+    yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
+
+
+def derived(
+    context: dg.AssetExecutionContext,
+    store: ObjectStore,
+    inputs: Sequence[Dataset],
+    selection: Selection,
+    make: Callable[[Sequence[date]], Iterator[DayRows]],
+    notes: Callable[[date], dict[str, object]] = lambda _: {},
+) -> Results:
+    """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read."""
+    dataset = DATASETS[context.asset_key.path[-1]]
+    days = days_of(context.partition_keys)
+
+    def rows() -> Iterator[DayRows]:
+        ready = days_with_input(context.instance, store, inputs, days, selection)
+        yield from make(ready)
+        yield from (without_input(dataset, inputs, day, selection) for day in days if day not in ready)
+
+    yield from results(context, RowStream(selection, rows, notes))
