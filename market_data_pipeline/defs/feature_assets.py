@@ -8,7 +8,7 @@ from market_data_pipeline.defs.declaring import Results, derived, lake_asset
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.lake.derived import TRADES
 from market_data_pipeline.lake.histories import FINEST
-from market_data_pipeline.lake.technical import LookBacks, technical_rows
+from market_data_pipeline.lake.technical import BOOKS, LookBacks, technical_rows
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, candles
 from market_data_pipeline.settings import Settings
 
@@ -23,9 +23,9 @@ def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 def technical_asset(settings: Settings) -> dg.AssetsDefinition:
-    """Indicators and order flow of candles."""
+    """Indicators, order flow and book of candles."""
 
-    @lake_asset(settings, TECHNICAL, deps=[each.name for each in (TRADES, *CANDLES)])
+    @lake_asset(settings, TECHNICAL, deps=[each.name for each in (TRADES, *BOOKS, *CANDLES)])
     def technical(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
         store, selection = lake.open(), settings.selection
         look_backs: dict[date, LookBacks] = {}
@@ -46,4 +46,5 @@ def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
         "look_back_candles_missing": sum(look_backs.missing.values()),
         "look_back_candles_missing_by_timeframe": dg.MetadataValue.json(dict(look_backs.missing)),
         "instruments_without_a_full_look_back": look_backs.instruments,
+        "instruments_with_a_book": look_backs.books,
     }

@@ -1,22 +1,25 @@
-"""Technical features from what the lake holds: candles with their look-backs, and the day's trades."""
+"""Technical features from what the lake holds: candles with their look-backs, the day's trades, and its book."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 
 import pyarrow as pa
 
+from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.derived import day_window, trades_of
 from market_data_pipeline.lake.histories import FINEST, instrument_days, stored_candles
 from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import TIMEFRAMES, Timeframe
+from market_data_pipeline.lake.ticks import TickSeries
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
-from market_data_pipeline.model.windows import Window
+from market_data_pipeline.model.windows import DAY, Window
+from market_data_pipeline.transforms.books import SNAPSHOT_COLUMNS, Books, book_window, books_of
 from market_data_pipeline.transforms.delays import TRADE_COLUMNS, Delays, delays_of
 from market_data_pipeline.transforms.technical import (
     CANDLE_COLUMNS,
@@ -25,25 +28,31 @@ from market_data_pipeline.transforms.technical import (
     technical_features,
 )
 
+BOOKS = (DATASETS["book_snapshot_5"], DATASETS["book_snapshot_25"])
+"""The datasets that a day's book is taken from: the first that the lake has of it."""
+
 
 @dataclass
 class LookBacks:
-    """What was missing of the look-backs of a day.
+    """What was missing of the look-backs of a day, and how many instruments had a book.
 
     Attributes:
         instruments: how many instruments lacked any candle of any look-back.
         missing: how many candles were missing, of all instruments together, by timeframe.
+        books: how many instruments had a book.
     """
 
     instruments: int = 0
     missing: Counter[str] = field(default_factory=Counter)
+    books: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def add(self, missing: Mapping[str, int]) -> None:
+    def add(self, missing: Mapping[str, int], book: bool) -> None:
         """Adds one instrument's; several threads may do so."""
         with self._lock:
             self.instruments += any(missing.values())
             self.missing.update(missing)
+            self.books += book
 
 
 class _History:
@@ -82,25 +91,48 @@ def technical_rows(
     """
     told = {} if look_backs is None else look_backs
     told |= {day: LookBacks() for day in days}
+    books_on = cache(partial(_books_on, store))
     for instrument, having in instrument_days(store, FINEST, days, selection):
         history = _History(store, instrument, having)
         for day in having:
-            read = partial(_technical, store, day, instrument, history, told[day])
+            read = partial(_technical, store, day, instrument, history, books_on(day).get(instrument), told[day])
             yield DayRows(day, instrument, f"candles of {instrument}", read)
 
 
 def _technical(
-    store: ObjectStore, day: date, instrument: Instrument, history: _History, look_backs: LookBacks, _: Rejects
+    store: ObjectStore,
+    day: date,
+    instrument: Instrument,
+    history: _History,
+    book: Dataset | None,
+    look_backs: LookBacks,
+    _: Rejects,
 ) -> Iterator[pa.RecordBatch]:
     delays = _delays(store, day, instrument)
+    books = _books(store, book, day, instrument) if book else None
     found = {
-        name: technical_features(history.of(timeframe, day), day, timeframe, delays)
+        name: technical_features(history.of(timeframe, day), day, timeframe, delays, books)
         for name, timeframe in TIMEFRAMES.items()
     }
-    look_backs.add({name: each.missing for name, each in found.items()})
+    look_backs.add({name: each.missing for name, each in found.items()}, book=books is not None)
     yield from in_order(each.table for each in found.values()).to_batches()
 
 
 def _delays(store: ObjectStore, day: date, instrument: Instrument) -> Delays:
     with trades_of(store, instrument, day) as series:
         return delays_of(series.read(day_window(day), TRADE_COLUMNS), day)
+
+
+def _books_on(store: ObjectStore, day: date) -> dict[Instrument, Dataset]:
+    """The instruments that have a book on a day, and the dataset it is taken from."""
+    return {
+        found.instrument: dataset
+        for dataset in reversed(BOOKS)
+        for found in day_objects(store, dataset, day)
+        if found.instrument
+    }
+
+
+def _books(store: ObjectStore, book: Dataset, day: date, instrument: Instrument) -> Books:
+    with TickSeries(store, book, instrument, (day - DAY, day, day + DAY)) as series:
+        return books_of(series.read(book_window(day), SNAPSHOT_COLUMNS), day)

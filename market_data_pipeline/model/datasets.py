@@ -491,6 +491,30 @@ _TECHNICAL = (
             ("max", "greatest delay"),
         )
     ),
+    _feature("book_spread_bps", "best ask less best bid, by the mid", "basis points", "(a − b) / mid × 10⁴"),
+    _feature("book_mid", "mean of best bid and best ask", "quote asset", "(a + b) / 2"),
+    _feature(
+        "book_microprice",
+        "best prices, each weighted by the amount at the other (the weighted mid)",
+        "quote asset",
+        "Gatheral and Oomen 2010; Stoikov 2018, weighted mid: (a × bids₁ + b × asks₁) / (bids₁ + asks₁)",
+    ),
+    _feature(
+        "book_imbalance_1",
+        "by how much the amount at the best bid outweighs that at the best ask",
+        "−1 to 1",
+        "Gould and Bonart 2016: (bids₁ − asks₁) / (bids₁ + asks₁)",
+    ),
+    _feature(
+        "book_imbalance_5",
+        "by how much the amounts on five levels of bids outweigh those of asks",
+        "−1 to 1",
+        "(bids − asks) / (bids + asks)",
+    ),
+    *(
+        _feature(f"book_{side}_depth_5", f"amount on the five best {side}s", "venue's own unit", f"Σ {side}s")
+        for side in ("bid", "ask")
+    ),
 )
 _FUNDAMENTAL = (
     Column("funding_rate", REAL, "rate of the next funding, positive if longs pay", "fraction"),
@@ -547,7 +571,7 @@ _FUNDAMENTAL = (
     Column("put_call_open_interest", REAL, "open interest of all puts / that of all calls"),
 )
 _FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
-    "technical_features": ("indicators and order flow of one candle, known at its close", _TECHNICAL),
+    "technical_features": ("indicators, order flow and book of one candle, known at its close", _TECHNICAL),
     "fundamental_features": (
         "funding, basis, open interest, liquidations and options of one candle, known at its close",
         _FUNDAMENTAL,

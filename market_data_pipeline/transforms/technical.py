@@ -1,4 +1,4 @@
-"""Technical features of candles: indicators by TA-Lib, order flow, and the delay of trades.
+"""Technical features of candles: indicators by TA-Lib, order flow, the delay of trades, and the book.
 
 Each row of a day is worked out from its own candle and those before it, from a start that is the same for all rows of
 the day and lies a fixed number of candles before midnight (`Column.look_back`): so the values depend neither on what
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from market_data_pipeline.model.datasets import DATASETS, TEXT, TIME, TIMEFRAMES, Timeframe
 from market_data_pipeline.model.windows import DAY, Window, microseconds, midnight
+from market_data_pipeline.transforms.books import Books
 from market_data_pipeline.transforms.delays import Delays
 
 Reals = npt.NDArray[np.float64]
@@ -212,7 +213,7 @@ class TimeframeFeatures:
 
 
 def technical_features(
-    candles: pa.Table, day: date, timeframe: Timeframe, delays: Delays | None = None
+    candles: pa.Table, day: date, timeframe: Timeframe, delays: Delays | None = None, books: Books | None = None
 ) -> TimeframeFeatures:
     """The technical features of one instrument's day, for one timeframe.
 
@@ -226,6 +227,7 @@ def technical_features(
         day: the day, UTC.
         timeframe: the candles' length.
         delays: those of the day's trades; without them the delay columns are null.
+        books: those of the day; without them the book columns are null.
     """
     start, length = microseconds(midnight(day)), timeframe.microseconds
     stamps = _column(candles, "timestamp").astype(np.int64)
@@ -242,6 +244,8 @@ def technical_features(
     values |= _order_flow(candles.filter(pa.array(today)))
     if delays is not None:
         values |= {f"delay_{name}": each for name, each in delays.of(stamps[today] - start, length).items()}
+    if books is not None:
+        values |= {f"book_{name}": each for name, each in books.of(stamps[today] - start, length).items()}
     missing = LOOK_BACK - 1 - int((bars.stamps < start).sum())
     return TimeframeFeatures(_table(stamps[today], timeframe, values), missing)
 

@@ -29,6 +29,7 @@ from market_data_pipeline_tests.transforms.tables import DAY, LENGTH, MIDNIGHT, 
 COLUMNS = {column.name: column for column in DATASETS["technical_features"].columns}
 INDICATORS = list(COLUMNS)[3 : list(COLUMNS).index("vwap_distance")]
 DELAYS = [name for name in COLUMNS if name.startswith("delay_")]
+BOOK = [name for name in COLUMNS if name.startswith("book_")]
 MINUTES, HOURS = TIMEFRAMES["1m"], TIMEFRAMES["1h"]
 every_timeframe = pytest.mark.parametrize("timeframe", TIMEFRAMES.values(), ids=TIMEFRAMES.keys())
 
@@ -81,7 +82,7 @@ def test_a_full_look_back_gives_every_row_a_value(timeframe: Timeframe) -> None:
     assert found.missing == 0
     assert found.table.schema.equals(SCHEMA)
     assert found.table.num_rows == ONE_DAY // timeframe.length
-    assert {name for name in SCHEMA.names if found.table.column(name).null_count} == set(DELAYS)
+    assert {name for name in SCHEMA.names if found.table.column(name).null_count} == {*DELAYS, *BOOK}
     assert set(found.table.column("timeframe").to_pylist()) == {timeframe.name}
     for row in found.table.select(["timestamp", "close_time"]).to_pylist():
         assert row["close_time"] - row["timestamp"] == timeframe.length
@@ -231,7 +232,7 @@ def test_a_market_that_stands_still_has_no_ratio_of_nothing() -> None:
     table = candles(MINUTES, quiet=1.0)
     found = features(table, MINUTES)
     undefined = {"rsi_14", "adx_14", "stochastic_k", "stochastic_d", "cci_20", "mfi_14"}
-    undefined |= {"vwap_distance", "buy_share", "mean_trade_size", *DELAYS}
+    undefined |= {"vwap_distance", "buy_share", "mean_trade_size", *DELAYS, *BOOK}
     assert {name for name in SCHEMA.names if found.column(name).null_count} == undefined
     assert all(found.column(name).null_count == found.num_rows for name in undefined)
     for name in ("simple_return", "realised_volatility_20", "macd", "atr_14", "obv", "signed_volume"):
