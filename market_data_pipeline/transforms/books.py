@@ -89,9 +89,9 @@ def books_of(snapshots: Iterable[pa.Table], day: date) -> Books:
         batch = _Snapshots.of(table, start)
         if held:
             _add(books, held, batch.stamps[:1])
-        _add(books, batch.slice(0, -1), batch.stamps[1:])
+        _add(books, batch.at(slice(0, -1)), batch.stamps[1:])
         # how long the last one stands is told by the next table
-        held = batch.slice(-1, None)
+        held = batch.at(slice(-1, None))
     if held:
         _add(books, held, np.array([DAY // MICROSECOND]))
     return books
@@ -108,47 +108,54 @@ class _Snapshots:
     @classmethod
     def of(cls, table: pa.Table, midnight_: int) -> "_Snapshots":
         ask, bid = reals(table, "ask_price_1"), reals(table, "bid_price_1")
-        asks, bids = ([_amount(table, f"{side}_amount_{level}") for level in _LEVELS] for side in ("ask", "bid"))
-        asked, bidden = sum(asks[1:], asks[0]), sum(bids[1:], bids[0])
-        first, five = asks[0] + bids[0], asked + bidden
-        mid = (ask + bid) / 2
-        known = (bid > 0) & (ask > bid) & (asks[0] > 0) & (bids[0] > 0) & np.isfinite(mid) & np.isfinite(five)
+        (best_asks, asks), (best_bids, bids) = _amounts(table, "ask"), _amounts(table, "bid")
+        mid, best, five = (ask + bid) / 2, best_asks + best_bids, asks + bids
+        known = (bid > 0) & (ask > bid) & (best_asks > 0) & (best_bids > 0) & np.isfinite(mid) & np.isfinite(five)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = (
                 (ask - bid) / mid * _BASIS_POINTS,
                 mid,
-                (ask * bids[0] + bid * asks[0]) / first,
-                (bids[0] - asks[0]) / first,
-                (bidden - asked) / five,
-                bidden,
-                asked,
+                (ask * best_bids + bid * best_asks) / best,
+                (best_bids - best_asks) / best,
+                (bids - asks) / five,
+                bids,
+                asks,
             )
         return cls(times(table, "timestamp") - midnight_, known, dict(zip(QUANTITIES, values, strict=True)))
 
-    def slice(self, start: int, stop: int | None) -> "_Snapshots":
-        part = slice(start, stop)
-        return _Snapshots(self.stamps[part], self.known[part], {name: each[part] for name, each in self.values.items()})
+    def at(self, places: slice | Integers) -> "_Snapshots":
+        values = {name: each[places] for name, each in self.values.items()}
+        return _Snapshots(self.stamps[places], self.known[places], values)
 
 
-def _amount(table: pa.Table, name: str) -> Reals:
-    amount = reals(table, name)
-    return np.where(amount > 0, amount, 0.0)
+def _amounts(table: pa.Table, side: str) -> tuple[Reals, Reals]:
+    """The amount at the best level of a side, and that of five levels together."""
+    best, *deeper = (np.fmax(reals(table, f"{side}_amount_{level}"), 0.0) for level in _LEVELS)
+    five = best.copy()
+    for amount in deeper:
+        five += amount
+    return best, five
 
 
 def _add(books: Books, snapshots: _Snapshots, replaced: Integers) -> None:
     """Adds what snapshots tell to the sums of the buckets in which they stood, until they are replaced."""
     begins = np.maximum(snapshots.stamps, 0)
     ends = np.minimum(np.minimum(snapshots.stamps + STALE // MICROSECOND, replaced), DAY // MICROSECOND)
-    rows = np.flatnonzero(snapshots.known & (ends > begins))
-    begins, ends = begins[rows], ends[rows]
-    # where a snapshot stands over an edge of buckets, its time is cut there
+    stood = np.flatnonzero(snapshots.known & (ends > begins))
+    if len(stood) < len(begins):
+        snapshots, begins, ends = snapshots.at(stood), begins[stood], ends[stood]
     first = begins // _FINEST
-    pieces = (ends - 1) // _FINEST - first + 1
-    place = np.repeat(np.arange(len(rows)), pieces)
-    buckets = first[place] + np.arange(len(place)) - (np.cumsum(pieces) - pieces)[place]
-    durations = np.minimum(ends[place], (buckets + 1) * _FINEST) - np.maximum(begins[place], buckets * _FINEST)
-    rows = rows[place]
+    after = (ends - 1) // _FINEST - first
+    # one that stands over an edge of buckets is the first to stand in those after it: it may come before all others
+    place = np.repeat(np.arange(len(after)), after)
+    later = first[place] + 1 + np.arange(len(place)) - (np.cumsum(after) - after)[place]
+    _sum_up(books, later, np.minimum(ends[place] - later * _FINEST, _FINEST), snapshots.at(place))
+    _sum_up(books, first, np.minimum(ends, (first + 1) * _FINEST) - begins, snapshots)
+
+
+def _sum_up(books: Books, buckets: Integers, durations: Integers, snapshots: _Snapshots) -> None:
     # one after another onto the totals: a sum of its own for each table would round differently for other cuts
     np.add.at(books.known, buckets, durations)
+    weights = durations.astype(np.float64)
     for name, sums in books.sums.items():
-        np.add.at(sums, buckets, snapshots.values[name][rows] * durations)
+        np.add.at(sums, buckets, snapshots.values[name] * weights)
