@@ -87,6 +87,25 @@ def made_trades(day: date, instrument: Instrument, count: int = 16, seed: int = 
     )
 
 
+def made_books(day: date, instrument: Instrument, depth: int, count: int = 300) -> pa.Table:
+    """A day of books, of which some reach over midnight; five levels are the first ones of 25."""
+    chance = random.Random(f"{day} {instrument} books")
+    start = midnight(day)
+    seconds = sorted([-3, *chance.choices(range(86_400), k=count - 3), 86_399, 86_402])
+    seconds[3], seconds[4] = seconds[4], seconds[3]
+    middle = [round(100 + chance.random(), 2) for _ in seconds]
+    columns: dict[str, Any] = {
+        "timestamp": [start + timedelta(seconds=at) for at in seconds],
+        "local_timestamp": [start + timedelta(seconds=at, milliseconds=5) for at in seconds],
+    }
+    for level in range(1, 26):
+        for side, sign in (("ask", 1), ("bid", -1)):
+            columns[f"{side}_price_{level}"] = [round(price + sign * level / 100, 2) for price in middle]
+            columns[f"{side}_amount_{level}"] = [chance.randint(1, 999) / 10 for _ in seconds]
+    schema = DATASETS[f"book_snapshot_{depth}"].own_schema
+    return pa.table(columns).select(schema.names).cast(schema)
+
+
 def made_ticks(days: Iterable[date] = DAYS, instruments: Iterable[Instrument] = INSTRUMENTS, seed: int = 0) -> Ticks:
     """Trades of each instrument on each day."""
     each = list(instruments)

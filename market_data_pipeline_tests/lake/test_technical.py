@@ -1,6 +1,7 @@
 """Features from the lake: the same rows however the days are asked for, in every layout, blind to later days."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
@@ -31,6 +32,7 @@ from market_data_pipeline_tests.lake.made_up import (
     Watched,
     contents,
     ingest,
+    made_books,
     made_trades,
     trades,
     write,
@@ -45,12 +47,17 @@ DAYS = [FIRST + number * ONE_DAY for number in range(7)]
 LAST_THREE = DAYS[3:6]
 """Days that have a day before them and one after them, on both sides of a month's end."""
 NO_TICKS = tuple(name for name in DATASETS if name.startswith("ohlcv_"))
+SHALLOW, DEEP = DATASETS["book_snapshot_5"], DATASETS["book_snapshot_25"]
+BOOK = [name for name in FEATURES.own_schema.names if name.startswith("book_")]
 
 
 def fill(store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[Instrument] = (BTC_USD, PERP)) -> None:
-    """Trades and candles of some days."""
+    """Trades, books and candles of some days; the one instrument has books of five levels, the other of 25."""
     made = {(day, each): made_trades(day, each, count=300) for day in days for each in instruments}
     ingest(store, made, days, fills=FLAT, only=("trades", *NO_TICKS))
+    for dataset, instrument, depth in ((SHALLOW, BTC_USD, 5), (DEEP, PERP, 25)):
+        if instrument in instruments:
+            write(store, dataset, {(day, instrument): made_books(day, instrument, depth) for day in days})
 
 
 def materialize(store: ObjectStore, days: Sequence[date], selection: Selection = ALL) -> dict[date, LookBacks]:
@@ -72,6 +79,7 @@ def test_every_layout_holds_the_same_rows_in_order(ground: Ground) -> None:
     assert keys == sorted(keys)
     assert len(keys) == rows["technical_features"]
     assert {day: each.instruments for day, each in told.items()} == dict.fromkeys(DAYS[2:5], 2)
+    assert {day: each.books for day, each in told.items()} == dict.fromkeys(DAYS[2:5], 2)
     # of the 299 days before, two days later there are two; the 1m look-back is whole
     assert told[DAYS[4]].missing["1d"] == 2 * (LOOK_BACK - 1 - 2)
     assert told[DAYS[4]].missing["1m"] == 0
@@ -112,20 +120,31 @@ def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(tmp_path: Path) -> N
     fill(shorter, DAYS[:5])  # the day after is there for its share of the last trades
     assert rows(longer, DAYS[3]) == rows(shorter, DAYS[3])
     # what comes after a moment of the day itself changes nothing that stands before it
-    kept = {
-        (DAYS[3], each): until(made_trades(DAYS[3], each, count=300), midnight(DAYS[3]) + timedelta(hours=13))
-        for each in (BTC_USD, PERP)
-    }
+    moment = midnight(DAYS[3]) + timedelta(hours=13)
+    kept = {(DAYS[3], each): until(made_trades(DAYS[3], each, count=300), moment) for each in (BTC_USD, PERP)}
     ingest(shorter, kept, [DAYS[3]], fills=FLAT, only=("trades", *NO_TICKS))
-    for instrument, found in rows(shorter, DAYS[3]).items():
-        complete = pc.less_equal(found.column("close_time"), pa.scalar(midnight(DAYS[3]) + timedelta(hours=13)))
-        whole = rows(longer, DAYS[3])[instrument]
-        assert found.filter(complete).equals(whole.filter(complete))
-        assert not found.equals(whole)
+    for dataset, instrument, depth in ((SHALLOW, BTC_USD, 5), (DEEP, PERP, 25)):
+        books = until(made_books(DAYS[3], instrument, depth), moment)
+        # nor does it matter where the row groups of a file are cut
+        write(shorter, replace(dataset, row_group_rows=7), {(DAYS[3], instrument): books})
+    assert_same_until(moment, rows(shorter, DAYS[3]), rows(longer, DAYS[3]))
+
+
+def assert_same_until(moment: datetime, cut: dict[Instrument, pa.Table], whole: dict[Instrument, pa.Table]) -> None:
+    assert list(cut) == list(whole) == [BTC_USD, PERP]
+    for instrument, found in cut.items():
+        complete = pc.less_equal(found.column("close_time"), pa.scalar(moment))
+        assert found.filter(complete).equals(whole[instrument].filter(complete))
+        assert found.filter(complete).column("book_mid").null_count < found.num_rows / 4
+        assert not found.equals(whole[instrument])
 
 
 def until(table: pa.Table, moment: datetime) -> pa.Table:
     return table.filter(pc.less(table.column("timestamp"), pa.scalar(moment)))
+
+
+def since(table: pa.Table, moment: datetime) -> pa.Table:
+    return table.filter(pc.greater_equal(table.column("timestamp"), pa.scalar(moment)))
 
 
 def test_a_look_back_is_read_from_as_few_objects_as_there_can_be(local: Ground) -> None:
@@ -187,3 +206,61 @@ def test_a_file_that_cannot_be_read_fails_its_own_instrument_and_says_which_file
     (failure,) = report.failures
     assert failure.instrument == PERP
     assert "ohlcv_1h" in failure.message
+
+
+def book(store: ObjectStore, instrument: Instrument = PERP, day: date = DAYS[3]) -> pa.Table:
+    return rows(store, day, Selection.of(instrument))[instrument].select(["timeframe", "timestamp", *BOOK])
+
+
+def test_the_first_five_of_25_levels_are_a_book_of_five(local: Ground, tmp_path: Path) -> None:
+    fill(local.store, DAYS[2:5])
+    deep = book(local.store)
+    assert deep.column("book_mid").null_count < deep.num_rows / 4
+    for day in DAYS[2:5]:
+        for layout in DEEP.layouts:
+            local.store.delete(DEEP.path(layout, day, PERP))
+    assert all(book(local.store).column(name).null_count == deep.num_rows for name in BOOK)
+    write(local.store, SHALLOW, {(day, PERP): made_books(day, PERP, 5) for day in DAYS[2:5]})
+    assert book(local.store).equals(deep)
+
+
+def test_of_two_books_that_of_five_levels_is_taken_and_the_other_not_read(local: Ground) -> None:
+    fill(local.store, DAYS[2:5])
+    deep = book(local.store)
+    five = made_books(DAYS[3], PERP, 5)
+    write(local.store, SHALLOW, {(DAYS[3], PERP): five.filter(pc.greater(five.column("ask_price_1"), 100.5))})
+    watched = Watched(local.store)
+    mids = [mid for mid in book(watched).column("book_mid").to_pylist() if mid is not None]
+    assert [key for key in watched.named("open") if DEEP.name in key] == []
+    assert min(mids) > 100.4 > min(mid for mid in deep.column("book_mid").to_pylist() if mid is not None)
+
+
+def test_a_day_has_a_book_only_if_its_own_file_is_there(local: Ground) -> None:
+    fill(local.store, DAYS[2:5])
+    for layout in DEEP.layouts:
+        local.store.delete(DEEP.path(layout, DAYS[3], PERP))
+    told = materialize(local.store, [DAYS[3]])
+    assert told[DAYS[3]].books == 1
+    found = book(local.store)
+    assert all(found.column(name).null_count == found.num_rows for name in BOOK)
+    assert book(local.store, BTC_USD).column("book_mid").null_count < found.num_rows
+
+
+def test_books_go_by_the_exchanges_time_whatever_file_they_lie_in(local: Ground) -> None:
+    fill(local.store, DAYS[2:5], [PERP])
+    found = book(local.store)
+    every = pa.concat_tables([made_books(day, PERP, 25) for day in DAYS[2:5]])
+    # the vendor's clock is ten minutes ahead: the day's last books lie in the file of the day after
+    start = midnight(DAYS[3]) - timedelta(minutes=10)
+    moved = since(until(every, start + ONE_DAY), start)
+    late = since(every, start + ONE_DAY)
+    write(local.store, DEEP, {(DAYS[3], PERP): moved, (DAYS[4], PERP): late})
+    assert book(local.store).equals(found)
+    for layout in DEEP.layouts:
+        local.store.delete(DEEP.path(layout, DAYS[4], PERP))
+    alone = book(local.store)
+    assert not alone.equals(found)
+    morning = pa.scalar(midnight(DAYS[3]) + timedelta(hours=12))
+    early = pc.less(found.column("timestamp"), morning)
+    minutes = pc.and_(early, pc.equal(found.column("timeframe").cast(pa.string()), "1m"))
+    assert alone.filter(minutes).equals(found.filter(minutes))
