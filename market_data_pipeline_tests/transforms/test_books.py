@@ -117,11 +117,21 @@ def test_of_books_with_one_time_the_last_counts() -> None:
         Snapshot(30 * SECOND, ask=None),
         Snapshot(30 * SECOND, bids=()),
         Snapshot(30 * SECOND, asks=(0.0, 5.0)),
+        Snapshot(30 * SECOND, bids=(0.0, 5.0)),
         Snapshot(30 * SECOND, 101.0, 101.0),
         Snapshot(30 * SECOND, 102.0, 101.0),
         Snapshot(30 * SECOND, float("nan")),
     ],
-    ids=["no bid", "no ask", "no bids", "nothing at the best ask", "locked", "crossed", "not a number"],
+    ids=[
+        "no bid",
+        "no ask",
+        "no bids",
+        "nothing at the best ask",
+        "nothing at the best bid",
+        "locked",
+        "crossed",
+        "not a number",
+    ],
 )
 def test_a_book_without_a_side_or_crossed_is_unknown_as_long_as_it_stands(broken: Snapshot) -> None:
     # the good one before it does not go on under it
