@@ -30,10 +30,12 @@ def test_the_example_names_every_setting_with_its_default() -> None:
     assert lines == [(variable.name, variable.default) for variable in VARIABLES]
 
 
-def test_the_table_of_technical_features_is_that_of_the_dataset() -> None:
-    page = (PROJECT / "docs" / "numbers.md").read_text()
+@pytest.mark.parametrize("name", ["technical_features", "fundamental_features"])
+def test_the_table_of_features_is_that_of_the_dataset(name: str) -> None:
+    title = name.replace("_", " ").capitalize()
+    page = (PROJECT / "docs" / "numbers.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\| (.*) \| (\d+) \|$", page, re.MULTILINE)
-    features = DATASETS["technical_features"].columns[3:]
+    features = DATASETS[name].columns[3:]
     assert [tuple(row) for row in rows] == [
         (each.name, each.meaning, each.unit, each.formula, str(each.look_back)) for each in features
     ]

@@ -7,19 +7,22 @@ import dagster as dg
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.lake.derived import TRADES
+from market_data_pipeline.lake.fundamental import LIQUIDATIONS, OPTIONS, TICKERS, Sources, fundamental_rows
 from market_data_pipeline.lake.histories import FINEST
+from market_data_pipeline.lake.master import INSTRUMENTS
 from market_data_pipeline.lake.technical import BOOKS, LookBacks, technical_rows
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, candles
 from market_data_pipeline.settings import Settings
 
 CANDLES = tuple(candles(name) for name in TIMEFRAMES)
 TECHNICAL = DATASETS["technical_features"]
-FEATURES = (TECHNICAL,)
+FUNDAMENTAL = DATASETS["fundamental_features"]
+FEATURES = (TECHNICAL, FUNDAMENTAL)
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of all features."""
-    return [technical_asset(settings)]
+    return [technical_asset(settings), fundamental_asset(settings)]
 
 
 def technical_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -41,6 +44,29 @@ def technical_asset(settings: Settings) -> dg.AssetsDefinition:
     return technical
 
 
+def fundamental_asset(settings: Settings) -> dg.AssetsDefinition:
+    """Funding, basis, open interest, liquidations and options beside candles."""
+
+    @lake_asset(
+        settings,
+        FUNDAMENTAL,
+        deps=[each.name for each in (*CANDLES, TICKERS, LIQUIDATIONS, OPTIONS, INSTRUMENTS)],
+    )
+    def fundamental(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
+        store, selection = lake.open(), settings.selection
+        sources: dict[date, Sources] = {}
+        yield from derived(
+            context,
+            store,
+            [FINEST],
+            selection,
+            lambda days: fundamental_rows(store, days, selection, sources),
+            lambda day: _source_notes(sources.get(day, Sources())),
+        )
+
+    return fundamental
+
+
 def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
     return {
         "look_back_candles_missing": sum(look_backs.missing.values()),
@@ -48,3 +74,21 @@ def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
         "instruments_without_a_full_look_back": look_backs.instruments,
         "instruments_with_a_book": look_backs.books,
     }
+
+
+def _source_notes(sources: Sources) -> dict[str, object]:
+    notes: dict[str, object] = {
+        "instruments_with_a_ticker": len(sources.tickers),
+        "instruments_with_liquidations": len(sources.liquidations),
+        "instruments_with_a_spot_pair": len(sources.spots),
+        "instruments_with_a_surface": len(sources.surfaces),
+        "look_backs_missing": len(sources.tickers_without_day_before) + len(sources.options_without_day_before),
+        "final": not sources.waiting,
+    }
+    named = {
+        "taken_to_have_no_liquidations": sources.none_liquidated,
+        "tickers_missing_on_the_day_before": sources.tickers_without_day_before,
+        "options_missing_on_the_day_before": sources.options_without_day_before,
+        "waiting_for_the_day_after": sources.waiting,
+    }
+    return notes | {name: dg.MetadataValue.json(list(names)) for name, names in named.items() if names}

@@ -517,58 +517,72 @@ _TECHNICAL = (
     ),
 )
 _FUNDAMENTAL = (
-    Column("funding_rate", REAL, "rate of the next funding, positive if longs pay", "fraction"),
-    Column("predicted_funding_rate", REAL, "predicted rate of the funding after that", "fraction"),
-    Column("hours_to_funding", REAL, "time from close_time to the next funding", "hours"),
-    Column("open_interest", REAL, "open interest", "venue's own unit"),
-    Column("open_interest_change", REAL, "open interest less that at the candle's open", "venue's own unit"),
-    Column("mark_premium", REAL, "mark price / index price − 1, of one tick", "basis points"),
-    Column("basis", REAL, "close / close of the spot pair (else the ticker's index price) − 1", "basis points"),
-    Column(
+    _feature("funding_rate", "rate of the next funding, positive if longs pay", "fraction", "the venue's"),
+    _feature("predicted_funding_rate", "predicted rate of the funding after that", "fraction", "the venue's"),
+    _feature("hours_to_funding", "from close_time to the next funding", "hours", "funding_timestamp − close_time"),
+    _feature("open_interest", "open interest", "venue's own unit", "the venue's"),
+    _feature("open_interest_change", "over the candle", "venue's own unit", "at close_time − at the candle's open"),
+    _feature("mark_premium", "mark price over index price, of one tick", "basis points", "mark / index − 1"),
+    _feature("basis", "close over the ticker's index price", "basis points", "c / index − 1"),
+    _feature(
         "annualised_basis",
-        REAL,
-        "of a dated future: basis × 365 days / time to expiry; null on the last day",
+        "basis of a dated future by the year; null on its last day",
         "basis points a year",
+        "Hull, cost of carry: basis × 365 days / time to expiry",
     ),
-    Column("long_liquidation_count", pa.int64(), "longs liquidated (by sells) within the candle"),
-    Column("long_liquidation_volume", REAL, "amount of these", "venue's own unit"),
-    Column("short_liquidation_count", pa.int64(), "shorts liquidated (by buys) within the candle"),
-    Column("short_liquidation_volume", REAL, "amount of these", "venue's own unit"),
-    Column(
-        "liquidation_volume_rising",
-        REAL,
-        "amount of all liquidations if open interest rose over the candle, else 0",
-        "venue's own unit",
+    _feature("spot_basis", "close over that of the spot pair's candle", "basis points", "c / c of the spot pair − 1"),
+    _feature(
+        "annualised_spot_basis",
+        "spot_basis of a dated future by the year; null on its last day",
+        "basis points a year",
+        "Hull, cost of carry: spot_basis × 365 days / time to expiry",
     ),
-    Column(
-        "liquidation_volume_falling",
-        REAL,
-        "amount of all liquidations if open interest fell over the candle, else 0",
-        "venue's own unit",
+    *(
+        column
+        for side, closed_by in (("long", "sell"), ("short", "buy"))
+        for column in (
+            Column(
+                f"{side}_liquidation_count",
+                pa.int64(),
+                f"{side}s liquidated within the candle",
+                formula=f"count of {closed_by}s",
+            ),
+            _feature(
+                f"{side}_liquidation_volume", "amount of these", "venue's own unit", f"sum of amounts of {closed_by}s"
+            ),
+        )
     ),
-    Column(
+    *(
+        _feature(
+            f"liquidation_volume_{way}",
+            f"amount of all liquidations if open interest {past} over the candle, else 0",
+            "venue's own unit",
+            f"sum of amounts if open_interest_change {sign} 0",
+        )
+        for way, past, sign in (("rising", "rose", ">"), ("falling", "fell", "<"))
+    ),
+    _feature(
         "atm_iv_30d",
-        REAL,
-        "implied volatility at strike = forward, total variance interpolated to 30 days (Cboe VIX white paper, 2003)",
+        "implied volatility at strike = forward, at 30 days",
         "percent a year",
+        "Cboe 2003: total variance linear in time",
     ),
-    Column(
+    _feature(
         "skew_25d_30d",
-        REAL,
-        "volatility of the 25-delta put less that of the 25-delta call, each interpolated to 30 days",
+        "volatility of the 25-delta put less that of the call, at 30 days",
         "percent a year",
+        "put − call, each as atm_iv_30d",
     ),
-    Column(
+    _feature(
         "term_slope_30d",
-        REAL,
-        "at-the-money volatility of the first expiry at or after 30 days less that of the last at or before, by the "
-        "time between them",
+        "atm volatility of the first expiry at or after 30 days less that of the last at or before",
         "percent a year for 30 days",
+        "difference / days between them × 30",
     ),
-    Column("atm_iv_nearest", REAL, "at-the-money volatility of the expiry nearest to 30 days", "percent a year"),
-    Column("skew_25d_nearest", REAL, "25-delta put less call of the expiry nearest to 30 days", "percent a year"),
-    Column("nearest_expiry_days", REAL, "time from close_time to the expiry nearest to 30 days", "days"),
-    Column("put_call_open_interest", REAL, "open interest of all puts / that of all calls"),
+    _feature("atm_iv_nearest", "atm volatility of the expiry nearest to 30 days", "percent a year", "no interpolation"),
+    _feature("skew_25d_nearest", "25-delta skew of that expiry", "percent a year", "put − call"),
+    _feature("nearest_expiry_days", "from close_time to that expiry", "days", "expiration − close_time"),
+    _feature("put_call_open_interest", "open interest of all puts over that of all calls", "", "puts / calls"),
 )
 _FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
     "technical_features": ("indicators, order flow and book of one candle, known at its close", _TECHNICAL),

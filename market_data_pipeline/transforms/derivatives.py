@@ -114,12 +114,13 @@ def index_at_close(ticker: pa.Table, bars: Bars) -> Reals:
     return taken(index, rows)
 
 
-def basis_features(bars: Bars, reference: Reals, expiry: datetime | None) -> Columns:
+def basis_features(name: str, bars: Bars, reference: Reals, expiry: datetime | None) -> Columns:
     """How far each close stands above the price that it follows; of a dated future also by the year.
 
     The annualised basis is simple, on 365 days: J. Hull, Options, Futures, and Other Derivatives, on the cost of carry.
 
     Args:
+        name: of the basis: `basis` against an index, `spot_basis` against a spot pair.
         bars: the candles.
         reference: the index or spot price at each candle's close.
         expiry: when the future expires, UTC; None for what does not expire.
@@ -130,7 +131,7 @@ def basis_features(bars: Bars, reference: Reals, expiry: datetime | None) -> Col
         left = microseconds(expiry) - bars.closes
         enough = left >= LEAST_LEFT // MICROSECOND
         annualised[enough] = basis[enough] * (_YEAR / left[enough])
-    return {"basis": basis, "annualised_basis": annualised}
+    return {name: basis, f"annualised_{name}": annualised}
 
 
 def liquidation_features(liquidations: pa.Table, bars: Bars, open_interest_change: Reals) -> Columns:

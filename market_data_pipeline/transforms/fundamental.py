@@ -27,8 +27,8 @@ LOOK_BACK = max(TICKER_STALE, CHAIN_STALE)
 """How long before the first candle's open ticks can make a difference: all that is older is stale by its close."""
 CANDLE_COLUMNS = ("timestamp", "close_time", "close", "trade_count")
 """The columns of candles that features are made from."""
-REFERENCE_COLUMNS = ("close_time", "close")
-"""Those of the candles of a spot pair or an index; where they have `trade_count`, flat candles have no price."""
+SPOT_COLUMNS = ("close_time", "close")
+"""Those that the spot pair's candles must have; where they have `trade_count`, flat candles have no price."""
 
 
 def fundamental_features(
@@ -37,7 +37,7 @@ def fundamental_features(
     *,
     ticker: pa.Table | None = None,
     liquidations: pa.Table | None = None,
-    reference: pa.Table | None = None,
+    spot: pa.Table | None = None,
     expiry: datetime | None = None,
     surface: pa.Table | None = None,
 ) -> pa.Table:
@@ -52,14 +52,13 @@ def fundamental_features(
         ticker: rows of derivative_ticker (derivatives.TICKER_COLUMNS).
         liquidations: rows of liquidations (derivatives.LIQUIDATION_COLUMNS). An empty table says that there were none,
             and counts are zero.
-        reference: candles with REFERENCE_COLUMNS, of the same length, of the spot pair or the index that the
-            instrument follows. Without them the basis is against the ticker's index price.
+        spot: candles with SPOT_COLUMNS, of the same length, of the spot pair that the instrument follows.
         expiry: when a dated future expires, UTC.
         surface: the options of the underlying at the candles' close times, from `surface.surface`.
 
     Returns:
-        A table of SCHEMA, one row a candle. A basis needs a trade of both sides within the candle: a flat candle's
-        price is of another time.
+        A table of SCHEMA, one row a candle. A basis needs a trade within the candle, and one against spot a trade of
+        both: a flat candle's price is of another time.
 
     Raises:
         DatasetError: a column is missing.
@@ -70,10 +69,9 @@ def fundamental_features(
     columns: dict[str, Reals] = {}
     if ticker is not None:
         columns |= ticker_features(ticker, bars)
-    if reference is not None:
-        columns |= basis_features(bars, _closes_of(reference, bars), expiry)
-    elif ticker is not None:
-        columns |= basis_features(bars, index_at_close(ticker, bars), expiry)
+        columns |= basis_features("basis", bars, index_at_close(ticker, bars), expiry)
+    if spot is not None:
+        columns |= basis_features("spot_basis", bars, _closes_of(spot, bars), expiry)
     if liquidations is not None:
         unknown = np.full(len(bars.closes), np.nan)
         columns |= liquidation_features(liquidations, bars, columns.get("open_interest_change", unknown))
@@ -106,9 +104,9 @@ def _traded_close(candles: pa.Table) -> Reals:
     )
 
 
-def _closes_of(reference: pa.Table, bars: Bars) -> Reals:
-    needs(reference, REFERENCE_COLUMNS, "reference candles")
-    return _matched(reference, bars, _traded_close(reference))
+def _closes_of(spot: pa.Table, bars: Bars) -> Reals:
+    needs(spot, SPOT_COLUMNS, "candles of the spot pair")
+    return _matched(spot, bars, _traded_close(spot))
 
 
 def _surface_at(surface: pa.Table, bars: Bars) -> Mapping[str, Reals]:

@@ -52,6 +52,7 @@ def test_every_layout_of_every_dataset_holds_the_same_rows(settings: Settings, r
         "trades",
         "available_instruments",
         "technical_features",
+        "fundamental_features",
         *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")),
     }
 
@@ -73,7 +74,14 @@ def test_a_second_run_writes_nothing(settings: Settings, running: Pipeline) -> N
     outcome = running.run(DAYS[0], DAYS[-1])
     assert outcome.clean
     assert objects(open_store(settings.lake)) == before
-    for asset in ("trades", "ohlcv_1m", "ohlcv_1d", "technical_features", "available_instruments"):
+    for asset in (
+        "trades",
+        "ohlcv_1m",
+        "ohlcv_1d",
+        "technical_features",
+        "fundamental_features",
+        "available_instruments",
+    ):
         assert running.metadata(asset, MIDDLE)["bytes_written"] == 0
 
 

@@ -23,7 +23,7 @@ PROJECT = Path(market_data_pipeline.__file__).parents[1]
 FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
 TICKS = ["trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker", "options_chain"]
 CANDLES = [f"ohlcv_{frame}" for frame in FRAMES]
-ASSETS = ["instruments", *TICKS, *CANDLES, "technical_features", "available_instruments"]
+ASSETS = ["instruments", *TICKS, *CANDLES, "technical_features", "fundamental_features", "available_instruments"]
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,12 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
         assert spec.metadata["dagster/column_schema"].columns
 
 
-def test_features_follow_from_candles_trades_and_books_and_the_map_comes_last(defs: dg.Definitions) -> None:
+def test_features_follow_from_candles_and_ticks_and_the_map_comes_last(defs: dg.Definitions) -> None:
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
     above = {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()}
     assert above["technical_features"] == {"trades", "book_snapshot_5", "book_snapshot_25", *CANDLES}
+    ticks = {"derivative_ticker", "liquidations", "options_chain"}
+    assert above["fundamental_features"] == {"instruments", *ticks, *CANDLES}
     assert above["available_instruments"] == set(ASSETS) - {"available_instruments"}
     # a mapping would make a backfill run the days after the range as well
     assert {dep.partition_mapping for spec in specs.values() for dep in spec.deps} == {None}

@@ -30,11 +30,12 @@ def of_ticker(rows: list[dict[str, Any]], count: int = 3, **options: Any) -> pa.
 def test_the_columns_are_those_of_the_dataset_and_each_says_what_it_is() -> None:
     found = fundamental_features(bars([1.0]), ONE)
     assert found.schema.equals(DATASETS["fundamental_features"].own_schema)
-    assert found.num_columns == 24
+    assert found.num_columns == 26
     dimensionless = {"timeframe", "timestamp", "close_time", "put_call_open_interest"}
     for each in DATASETS["fundamental_features"].columns:
         assert each.meaning
         assert each.unit or each.name in dimensionless or each.name.endswith("_count")
+        assert each.look_back == 1
 
 
 def test_what_an_instrument_cannot_have_is_null() -> None:
@@ -46,7 +47,7 @@ def test_what_an_instrument_cannot_have_is_null() -> None:
 
 def test_without_candles_there_are_no_rows() -> None:
     nothing = ticks("derivative_ticker", []), ticks("liquidations", [])
-    found = fundamental_features(bars([]), ONE, ticker=nothing[0], liquidations=nothing[1], reference=bars([]))
+    found = fundamental_features(bars([]), ONE, ticker=nothing[0], liquidations=nothing[1], spot=bars([]))
     assert found.schema.equals(SCHEMA)
     assert found.num_rows == 0
 
@@ -130,38 +131,51 @@ def test_continuous_funding_has_a_rate_and_no_time() -> None:
     assert (column(found, "funding_rate"), column(found, "hours_to_funding")) == ([1e-4], [None])
 
 
-def test_basis_is_against_the_spots_close_or_else_the_tickers_index() -> None:
+def test_basis_is_against_the_tickers_index_and_spot_basis_against_the_spots_close() -> None:
     ticker = ticks("derivative_ticker", [{"timestamp": at(1), "index_price": 80.0}])
-    candles = bars([100.0, 100.0])
-    spot = fundamental_features(candles, ONE, ticker=ticker, reference=bars([99.0, 101.0]))
-    assert column(spot, "basis") == pytest.approx([(100 / 99 - 1) * 1e4, (100 / 101 - 1) * 1e4])
-    assert column(fundamental_features(candles, ONE, ticker=ticker), "basis") == pytest.approx([2_500.0, 2_500.0])
-    assert column(spot, "annualised_basis") == [None, None]
+    candles, spot = bars([100.0, 100.0]), bars([99.0, 101.0])
+    of_index, of_spot = [2_500.0, 2_500.0], [(100 / 99 - 1) * 1e4, (100 / 101 - 1) * 1e4]
+    both = fundamental_features(candles, ONE, ticker=ticker, spot=spot)
+    assert column(both, "basis") == pytest.approx(of_index)
+    assert column(both, "spot_basis") == pytest.approx(of_spot)
+    # neither ever stands for the other
+    index = fundamental_features(candles, ONE, ticker=ticker)
+    assert (column(index, "basis"), column(index, "spot_basis")) == (pytest.approx(of_index), [None, None])
+    alone = fundamental_features(candles, ONE, spot=spot)
+    assert (column(alone, "basis"), column(alone, "spot_basis")) == ([None, None], pytest.approx(of_spot))
+    for name in ("annualised_basis", "annualised_spot_basis"):
+        assert column(both, name) == [None, None]
 
 
 def test_basis_joins_by_close_time_and_takes_no_price_of_another_time() -> None:
     candles = bars([100.0] * 5, traded=[1, 0, 1, 1, 1])
     # the second minute of the perpetual is flat, the third of the spot; the spot's fourth is left out, its fifth null
     spot = pa.concat_tables([bars([50.0, 50.0, 50.0], traded=[1, 1, 0]), bars([None], first=4)])
-    found = fundamental_features(candles, ONE, reference=spot)
-    assert column(found, "basis") == [pytest.approx(10_000.0), None, None, None, None]
+    found = fundamental_features(candles, ONE, spot=spot)
+    assert column(found, "spot_basis") == [pytest.approx(10_000.0), None, None, None, None]
     index = spot.select(["close_time", "close"])
-    assert column(fundamental_features(candles, ONE, reference=index), "basis")[2] == pytest.approx(10_000.0)
+    assert column(fundamental_features(candles, ONE, spot=index), "spot_basis")[2] == pytest.approx(10_000.0)
+    ticker = ticks("derivative_ticker", [{"timestamp": at(1), "index_price": 50.0}])
+    against = column(fundamental_features(candles, ONE, ticker=ticker), "basis")
+    assert [value is None for value in against] == [False, True, False, False, False]
 
 
-def test_a_dated_futures_basis_by_the_year_and_none_on_its_last_day() -> None:
+@pytest.mark.parametrize("name", ["annualised_basis", "annualised_spot_basis"])
+def test_a_dated_futures_basis_by_the_year_and_none_on_its_last_day(name: str) -> None:
     day = TIMEFRAMES["1d"]
-    candles = bars([101.0, 101.0, 101.0], day)
-    expiry = MIDNIGHT + timedelta(days=74)
-    found = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=expiry)
+
+    def annualised(expiry: datetime) -> list[Any]:
+        closes = [MIDNIGHT + number * day.length - timedelta(seconds=1) for number in (1, 2, 3)]
+        index = ticks("derivative_ticker", [{"timestamp": close, "index_price": 100.0} for close in closes])
+        price = {"spot": bars([100.0] * 3, day)} if "spot" in name else {"ticker": index}
+        return column(fundamental_features(bars([101.0] * 3, day), day, expiry=expiry, **price), name)
+
     # 100 basis points over 73 days, a fifth of a year
-    assert column(found, "annualised_basis")[0] == pytest.approx(500.0)
+    assert annualised(MIDNIGHT + timedelta(days=74))[0] == pytest.approx(500.0)
     for late, expected in ((0, pytest.approx(36_500.0)), (-1, None)):
-        edge = MIDNIGHT + timedelta(days=2, microseconds=late)
-        found = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=edge)
-        assert column(found, "annualised_basis") == [expected, None, None]
-    last = fundamental_features(candles, day, reference=bars([100.0] * 3, day), expiry=MIDNIGHT + timedelta(days=3.5))
-    assert column(last, "annualised_basis") == [pytest.approx(100 * 365 / 2.5), pytest.approx(100 * 365 / 1.5), None]
+        assert annualised(MIDNIGHT + timedelta(days=2, microseconds=late)) == [expected, None, None]
+    last = annualised(MIDNIGHT + timedelta(days=3.5))
+    assert last == [pytest.approx(100 * 365 / 2.5), pytest.approx(100 * 365 / 1.5), None]
 
 
 @pytest.mark.parametrize("nonsense", [0.0, -5.0, None, float("nan")])
@@ -218,7 +232,7 @@ def test_the_look_back_covers_everything_that_goes_stale() -> None:
 
 @pytest.mark.parametrize(
     ("table", "option"),
-    [("derivative_ticker", "ticker"), ("liquidations", "liquidations"), ("ohlcv_1m", "reference"), (None, "surface")],
+    [("derivative_ticker", "ticker"), ("liquidations", "liquidations"), ("ohlcv_1m", "spot"), (None, "surface")],
 )
 def test_a_missing_column_is_named(table: str | None, option: str) -> None:
     lacking = DATASETS[table].own_schema.empty_table().select(["timestamp"]) if table else pa.table({"close_time": []})
@@ -267,7 +281,7 @@ def perpetual() -> pa.Table:
         ONE,
         ticker=around("derivative_ticker", FUTURES_BTC),
         liquidations=around("liquidations", FUTURES_BTC),
-        reference=minutes(SPOT_BTC),
+        spot=minutes(SPOT_BTC),
     )
 
 
@@ -288,10 +302,11 @@ def test_the_samples_premium_and_funding(perpetual: pa.Table) -> None:
 
 
 def test_the_samples_basis_is_near_its_premium(perpetual: pa.Table) -> None:
-    apart = numbers(perpetual, "basis") - numbers(perpetual, "mark_premium")
-    # the last trades of the two are of different seconds
-    assert abs(np.nanmean(apart)) < 0.3
-    assert np.isfinite(apart).mean() > 0.98
+    for name in ("basis", "spot_basis"):
+        apart = numbers(perpetual, name) - numbers(perpetual, "mark_premium")
+        # the last trades, and the tick of the index, are of different seconds
+        assert abs(np.nanmean(apart)) < 0.3
+        assert np.isfinite(apart).mean() > 0.98
 
 
 def test_the_samples_open_interest_adds_up_and_so_do_its_liquidations(perpetual: pa.Table) -> None:

@@ -31,7 +31,7 @@ class Inputs:
 
     timeframe: Timeframe
     candles: pa.Table
-    reference: pa.Table
+    spot: pa.Table
     ticker: pa.Table
     liquidations: pa.Table
     chain: pa.Table
@@ -43,7 +43,7 @@ class Inputs:
 
     def bars(self, start: int, stop: int) -> "Inputs":
         """The same with some of the candles."""
-        taken = {kind: getattr(self, kind).slice(start, stop - start) for kind in ("candles", "reference")}
+        taken = {kind: getattr(self, kind).slice(start, stop - start) for kind in ("candles", "spot")}
         return replace(self, **taken)
 
 
@@ -53,7 +53,7 @@ def features(given: Inputs, chain: list[pa.Table] | None = None) -> pa.Table:
         given.timeframe,
         ticker=given.ticker,
         liquidations=given.liquidations,
-        reference=given.reference,
+        spot=given.spot,
         expiry=EXPIRY,
         surface=surface([given.chain] if chain is None else chain, moments(given.candles)),
     )
