@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -30,15 +30,15 @@ _BATCH = 100_000
 
 
 class SyntheticSource:
-    """So many instruments with so many trades each; a batch is made when it is asked for."""
+    """Instruments with so many trades each; a batch is made when it is asked for."""
 
     name = "synthetic"
     data_types = ("trades",)
     has_listings = False
     venues: frozenset[str] | None = None
 
-    def __init__(self, instruments: int, rows: int) -> None:
-        self._instruments = [Instrument.spot("binance", f"A{number:03}", "USDT") for number in range(instruments)]
+    def __init__(self, instruments: Sequence[Instrument], rows: int) -> None:
+        self._instruments = instruments
         self._rows = rows
 
     def files(self, data_type: str, day: date, selection: Selection) -> Iterator[DayRows]:
@@ -97,7 +97,8 @@ def _run(instruments: int, rows: int, folder: Path) -> None:
 
     from market_data_pipeline.defs.build import build_definitions
 
-    source = SyntheticSource(instruments, rows // instruments)
+    pairs = [Instrument.spot("binance", f"A{number:03}", "USDT") for number in range(instruments)]
+    source = SyntheticSource(pairs, rows // instruments)
     job = build_definitions(Settings(lake=str(folder)), source).resolve_implicit_global_asset_job_def()
     print(f"{rows:,} trades over {instruments} instruments; peak before: {_peak():,.0f} MB", flush=True)
     started = time.perf_counter()

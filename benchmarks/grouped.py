@@ -6,15 +6,9 @@ python -m benchmarks.grouped day --rows 5000000 --instruments 2000
 """
 
 import argparse
-import json
-import os
-import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pyarrow as pa
 
+from benchmarks.steps import in_turn, measure
 from benchmarks.vendor_days import (
     BOOK_NAME,
     DAY,
@@ -37,6 +32,7 @@ from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline_tests.gcs_server import GcsServer
 
 _BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "BNB")
+_COMMAND = ("benchmarks.grouped", "options")
 _ONE = "binance-futures:Perp:BTC-USDT"
 
 
@@ -51,7 +47,7 @@ def main() -> None:
     parser.add_argument("--step", choices=sorted(_STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
-        _measure(_STEPS[arguments.step], arguments.folder)
+        measure(_STEPS[arguments.step], arguments.folder)
         return
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="vendor-days-"))
     try:
@@ -68,7 +64,7 @@ def _options(folder: Path, arguments: argparse.Namespace) -> None:
     print(
         f"{rows:,} rows of options over {instruments:,} instruments, {_megabytes(home / OPTIONS_NAME):,.0f} MB packed"
     )
-    found = _in_turn(home, ["parse", "split", "write"], arguments.runs)
+    found = in_turn(_COMMAND, home, ["parse", "split", "write"], arguments.runs)
     for step in ("split", "write"):
         print(f"{step} / parse: {found[step] / found['parse']:.2f}")
 
@@ -80,7 +76,7 @@ def _book(folder: Path, arguments: argparse.Namespace) -> None:
         name = BOOK_NAME.format(symbol=f"{base}USDT")
         _made(home / name, lambda path, base=base: write_book(path, f"{base}USDT", rows // len(bases)))
     print(f"{rows:,} rows of book_snapshot_25 over {len(bases)} instruments")
-    _in_turn(home, ["parse", "write_book", "read_hour"], arguments.runs)
+    in_turn(_COMMAND, home, ["parse", "write_book", "read_hour"], arguments.runs)
 
 
 def _day(folder: Path, arguments: argparse.Namespace) -> None:
@@ -91,14 +87,14 @@ def _day(folder: Path, arguments: argparse.Namespace) -> None:
     # half of the options are not traded on the day
     _made(home / TRADES_NAME, lambda path: write_option_trades(path, rows // 25, instruments, instruments // 2))
     print(f"{rows:,} rows of an options chain and {rows // 25:,} trades over {instruments:,} instruments")
-    _in_turn(home, ["day"], 1)
+    in_turn(_COMMAND, home, ["day"], 1)
     server = GcsServer().start()
     bucket = Request(
         f"{server.url}/storage/v1/b?project=test", b'{"name": "lake"}', {"Content-Type": "application/json"}
     )
     urlopen(bucket, timeout=20).close()
     server.reset()
-    _in_turn(home, ["day_on_gcs"], 1, STORAGE_EMULATOR_HOST=server.url)
+    in_turn(_COMMAND, home, ["day_on_gcs"], 1, STORAGE_EMULATOR_HOST=server.url)
     kinds = Counter(_kind(request.method, request.path, request.is_media) for request in server.requests)
     print(f"requests: {kinds.total():,} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())})")
     server.stop()
@@ -118,39 +114,6 @@ def _made(path: Path, make: Callable[[Path], None]) -> None:
 
 def _megabytes(path: Path) -> float:
     return path.stat().st_size / 1e6
-
-
-def _in_turn(home: Path, steps: list[str], runs: int, **settings: str) -> dict[str, float]:
-    """Each step in its own process, one after another and again, so that all see the machine in the same mood."""
-    took: dict[str, list[dict[str, float]]] = {step: [] for step in steps}
-    for _ in range(runs):
-        for step in steps:
-            command = [sys.executable, "-m", "benchmarks.grouped", "options", "--step", step, "--folder", str(home)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | settings)
-            if done.returncode:
-                sys.exit(done.stderr)
-            sys.stderr.write(done.stderr)
-            took[step].append(json.loads(done.stdout.splitlines()[-1]))
-    medians = {}
-    for step, found in took.items():
-        medians[step] = statistics.median(each["seconds"] for each in found)
-        seconds = ", ".join(f"{each['seconds']:.1f}" for each in found)
-        cpu = statistics.median(each["cpu"] for each in found)
-        peak = max(each["peak"] for each in found)
-        print(
-            f"{step:12} {medians[step]:6.1f} s ({seconds})  CPU {cpu:.1f} s  peak {peak:,.0f} MB  {found[0]['said']}",
-            flush=True,
-        )
-    return medians
-
-
-def _measure(step: Callable[[Path], object], home: Path) -> None:
-    started = time.perf_counter()
-    said = step(home)
-    seconds = time.perf_counter() - started
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu = used.ru_utime + used.ru_stime
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "peak": used.ru_maxrss / 1024, "said": said}))
 
 
 def _parse(home: Path) -> str:

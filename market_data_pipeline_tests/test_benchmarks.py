@@ -24,3 +24,11 @@ def test_grouped_and_wide_days(tmp_path: Path, what: list[str], said: str) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_features_beside_candles() -> None:
+    small = ["--instruments", "3", "--trades", "3000", "--books", "500", "--options", "4", "--history", "2"]
+    command = [sys.executable, "-m", "benchmarks.features", *small, "--runs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "all features / candles: " in done.stdout
