@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from market_data_pipeline.lake.fundamental import fundamental_rows
 
 from benchmarks.day import SyntheticSource
 from benchmarks.steps import in_turn, measure
 from market_data_pipeline.lake.derived import coarser_candles, first_candles
+from market_data_pipeline.lake.fundamental import fundamental_rows
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.lake.technical import technical_rows
 from market_data_pipeline.lake.writer import write_days
