@@ -10,7 +10,11 @@ _SHOWN = 50
 
 def model_card(card: ModelCard) -> dict[str, object]:
     """The metadata of a day of signals; what is not known has no entry."""
-    notes: dict[str, object] = {"models_trained": card.models, "instruments_without_a_model": len(card.without)}
+    notes: dict[str, object] = {
+        "models_trained": card.models,
+        "instruments_without_a_model": len(card.without),
+        "instruments_without_all_training_days": card.short_windows,
+    }
     if card.without:
         first = dict(sorted(card.without.items())[:_SHOWN])
         notes["without_a_model_because"] = dg.MetadataValue.json(first)

@@ -38,6 +38,7 @@ class ModelCard:
 
     Attributes:
         models: how many were trained.
+        short_windows: how many instruments lack any of the training days.
         without: why an instrument has none, by its id.
         scores: out of sample, by instrument.
         positions: how many candles have a position of -1, 0 and 1.
@@ -46,6 +47,7 @@ class ModelCard:
     """
 
     models: int = 0
+    short_windows: int = 0
     without: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=lambda: {-1: 0, 0: 0, 1: 0})
@@ -57,6 +59,7 @@ class ModelCard:
         """Adds one instrument's; several threads may do so."""
         positions = np.asarray(rows.column("position").drop_null().to_numpy()).astype(np.int64)
         with self._lock:
+            self.short_windows += trained.days_missing > 0
             if trained.model is None:
                 self.without[instrument.id] = trained.why
                 return

@@ -570,7 +570,10 @@ _FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
         "funding, basis, open interest, liquidations and options of one candle, known at its close",
         _FUNDAMENTAL,
     ),
-    "ml_signals": ("a model's probability and position for one candle, known at its close", _SIGNALS),
+    "ml_signals": (
+        "a model's probability and position for one candle, known at its close; no promise of profit",
+        _SIGNALS,
+    ),
 }
 
 DATASETS: "dict[str, Dataset]" = {

@@ -37,6 +37,7 @@ FEATURE_COLUMNS = {
 """The features that they are made from, by dataset."""
 
 _DIGITS = 9
+_DAY = DAY // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Recipe:
     timeframe: Timeframe = TIMEFRAMES["15m"]
     training_days: int = 60
     label: LabelKind = LabelKind.TRIPLE_BARRIER
-    horizon: int = 8
+    horizon: int = 4
     width: float = 1.0
     embargo: int = 4
     least_rows: int = 500
@@ -103,6 +104,7 @@ class Trained:
         rows: how many labelled candles it was trained on, or would have been.
         start: close of the first of them, microseconds since 1970; None without any.
         end: when the last of their labels was known.
+        days_missing: how many of the training days have none of them.
         score: of a model that was trained in the same way without the held-out days; None where that was too little.
     """
 
@@ -111,6 +113,7 @@ class Trained:
     rows: int
     start: int | None
     end: int | None
+    days_missing: int
     score: Score | None
 
 
@@ -147,6 +150,7 @@ def train(series: Series, day: date, recipe: Recipe) -> Trained:
         len(rows),
         int(starts[0]) if len(rows) else None,
         int(ends.max()) if len(rows) else None,
+        recipe.training_days - len(np.unique(series.stamps[rows] // _DAY)),
         _score(series, rows, _training_rows(series, day, recipe, held_out), held_out, recipe) if model else None,
     )
 
@@ -154,7 +158,7 @@ def train(series: Series, day: date, recipe: Recipe) -> Trained:
 def signals(series: Series, day: date, recipe: Recipe, trained: Trained, name: str | None) -> pa.Table:
     """Rows of SCHEMA for each candle of a day; `name` is the model's, None where there is none."""
     start = microseconds(midnight(day))
-    today = slice(*np.searchsorted(series.stamps, (start, start + DAY // timedelta(microseconds=1))))
+    today = slice(*np.searchsorted(series.stamps, (start, start + _DAY)))
     stamps, priced = series.stamps[today], series.priced[today]
     probability = np.full(len(stamps), np.nan)
     if trained.model is not None:
@@ -195,6 +199,7 @@ def record(day: date, instrument: str, recipe: Recipe, trained: Trained) -> dict
             "from": _iso(trained.start),
             "to": _iso(trained.end),
             "rows": trained.rows,
+            "days_missing": trained.days_missing,
             "purged": "labels that end after the day's 00:00 UTC less the embargo",
             "embargo": recipe.embargo,
         },
