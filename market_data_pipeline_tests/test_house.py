@@ -28,7 +28,7 @@ def loaded_by(code: str) -> set[str]:
         "import market_data_pipeline.model.datasets, market_data_pipeline.model.windows",
         "import market_data_pipeline.transforms.candles, market_data_pipeline.transforms.availability",
         "import market_data_pipeline.transforms.technical, market_data_pipeline.lake.technical",
-        "import market_data_pipeline.transforms.signals, market_data_pipeline.lake.signals, market_data_pipeline.settings",
+        "import market_data_pipeline.transforms.signals, market_data_pipeline.lake.signals",
     ],
 )
 def test_a_local_run_pays_for_no_cloud_and_no_framework(code: str) -> None:

@@ -1,6 +1,7 @@
 """Signals through Dagster on the sample: from the first day without a model to a model card that the UI plots."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import dagster as dg
@@ -68,7 +69,7 @@ def test_the_last_day_has_a_model_card_with_numbers_to_plot(settings: Settings, 
     positions = (
         MarketDataLake(settings.lake).features(PAIR, "ml_signals", DAYS[-1], "2024-08-09")["position"].to_pylist()
     )
-    changes = [abs(one - other) for one, other in zip(positions[:-1], positions[1:], strict=True)]
+    changes = [abs(one - other) for one, other in pairwise(positions)]
     assert told["turnover"] == pytest.approx(sum(changes) / len(changes))
 
 
