@@ -14,7 +14,7 @@ import numpy.typing as npt
 Reals = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-INVERSE_PENALTY = 0.001
+INVERSE_PENALTY = 0.0003
 """scikit-learn's C: labels overlap, so there is less to learn from than there are rows."""
 FARTHEST = 5.0
 """How many standard deviations from its mean an input may count."""
