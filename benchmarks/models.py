@@ -206,12 +206,12 @@ def print_market(name: str, found: list[Series], day: date, contenders: list[Con
         )
 
 
-def print_cost(contender: Contender) -> None:
+def print_cost(contender: Contender, runs: int) -> None:
     """What a library costs before it has fitted anything."""
     began = [sys.executable, "-c", "import numpy, time; t = time.time()\nimport %s\nprint(time.time() - t)"]
     times = [
         float(subprocess.run([*began[:2], began[2] % contender.module], capture_output=True, check=True).stdout)
-        for _ in range(3)
+        for _ in range(runs)
     ]
     files = [file for name in contender.packages for file in distribution(name).files or ()]
     size = sum(path.stat().st_size for path in (file.locate() for file in files) if path.is_file())  # type: ignore[attr-defined]
@@ -241,6 +241,7 @@ def main() -> None:
     """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="made-up markets of each kind")
+    parser.add_argument("--runs", type=int, default=3, help="imports of each library; the fastest counts")
     parser.add_argument("--lake", help="a lake with technical features of the training days")
     parser.add_argument("--day", default=DAY.isoformat(), help="the day whose model is trained")
     arguments = parser.parse_args()
@@ -254,7 +255,7 @@ def main() -> None:
         print_market("the lake's features", list(stored(MarketDataLake(arguments.lake), day)), day, contenders)
     print()
     for contender in contenders:
-        print_cost(contender)
+        print_cost(contender, arguments.runs)
 
 
 if __name__ == "__main__":

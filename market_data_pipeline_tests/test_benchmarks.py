@@ -24,3 +24,12 @@ def test_grouped_and_wide_days(tmp_path: Path, what: list[str], said: str) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_the_models_are_compared_on_each_market() -> None:
+    command = [sys.executable, "-m", "benchmarks.models", "--seeds", "1", "--runs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for market in ("random walk", "linear", "interaction"):
+        assert f"{market}: 1 markets" in done.stdout
+    assert done.stdout.count("LogisticRegression") == done.stdout.count("HistGradientBoosting") == 4
