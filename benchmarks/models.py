@@ -214,7 +214,7 @@ def print_cost(contender: Contender, runs: int) -> None:
         for _ in range(runs)
     ]
     files = [file for name in contender.packages for file in distribution(name).files or ()]
-    size = sum(path.stat().st_size for path in (file.locate() for file in files) if path.is_file())  # type: ignore[attr-defined]
+    size = sum(path.stat().st_size for path in (file.locate() for file in files) if path.is_file())
     print(
         f"{contender.name:22}import {min(times):.2f} s; {size / 1e6:.0f} MB installed; kept as {contender.artefact}; "
         f"of the system: {', '.join(_of_the_system(contender)) or 'nothing'}"
