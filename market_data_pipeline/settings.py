@@ -12,13 +12,15 @@ from pathlib import Path
 
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT
+from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT, TIMEFRAMES
 from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.instruments import InstrumentType, Selection
 from market_data_pipeline.model.windows import as_day
 from market_data_pipeline.sources import NAMES as SOURCES
 from market_data_pipeline.sources import Remote
 from market_data_pipeline.transforms.candles import FILLS, Fill
+from market_data_pipeline.transforms.labels import LabelKind
+from market_data_pipeline.transforms.signals import Recipe
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Variable:
 
 
 _REMOTE = Remote()
+_RECIPE = Recipe()
 _GIGABYTE = 10**9
 _MOST_DOWNLOADS = 64
+_MOST_TRAINING_DAYS = 3_660
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 VARIABLES = (
@@ -63,6 +67,17 @@ VARIABLES = (
         "option=omit",
         "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
     ),
+    Variable(
+        "MARKET_DATA_SIGNAL_TIMEFRAME", _RECIPE.timeframe.name, f"the candles that get signals: {', '.join(TIMEFRAMES)}"
+    ),
+    Variable(
+        "MARKET_DATA_SIGNAL_TRAINING_DAYS",
+        str(_RECIPE.training_days),
+        "days before a day that its model may learn from",
+    ),
+    Variable(
+        "MARKET_DATA_SIGNAL_LABEL", str(_RECIPE.label), f"what a model learns to foresee: {' or '.join(LabelKind)}"
+    ),
     Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
@@ -88,6 +103,7 @@ class Settings:
     start: date = date(2019, 1, 1)
     days_per_run: int | None = None
     fills: Mapping[InstrumentType, Fill] = field(default_factory=lambda: FILLS)
+    signals: Recipe = field(default_factory=Recipe)
     emulator: str = ""
 
     @classmethod
@@ -112,6 +128,7 @@ class Settings:
             start=_start(values["MARKET_DATA_START"]),
             days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
             fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
+            signals=_signals(values),
             emulator=values["STORAGE_EMULATOR_HOST"],
         )
 
@@ -156,6 +173,19 @@ def _remote(values: Mapping[str, str]) -> Remote:
         cache=Path(values["MARKET_DATA_CACHE"]).expanduser(),
         cache_bytes=round(float(gigabytes) * _GIGABYTE),
     )
+
+
+def _signals(values: Mapping[str, str]) -> Recipe:
+    frame, days, label = (values[f"MARKET_DATA_SIGNAL_{name}"] for name in ("TIMEFRAME", "TRAINING_DAYS", "LABEL"))
+    if frame not in TIMEFRAMES:
+        raise SettingError(f"MARKET_DATA_SIGNAL_TIMEFRAME is {frame!r}; expected one of {', '.join(TIMEFRAMES)}")
+    if not days.isdecimal() or not 2 <= int(days) <= _MOST_TRAINING_DAYS:
+        raise SettingError(
+            f"MARKET_DATA_SIGNAL_TRAINING_DAYS is {days!r}; expected a number of days from 2 to {_MOST_TRAINING_DAYS}"
+        )
+    if label not in tuple(LabelKind):
+        raise SettingError(f"MARKET_DATA_SIGNAL_LABEL is {label!r}; expected {' or '.join(LabelKind)}")
+    return Recipe(timeframe=TIMEFRAMES[frame], training_days=int(days), label=LabelKind(label))
 
 
 def _start(text: str) -> date:

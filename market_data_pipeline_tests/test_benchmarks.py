@@ -32,3 +32,12 @@ def test_features_beside_candles() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "all features / candles: " in done.stdout
+
+
+def test_the_models_are_compared_on_each_market() -> None:
+    command = [sys.executable, "-m", "benchmarks.models", "--seeds", "1", "--runs", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for market in ("random walk", "linear", "interaction"):
+        assert f"{market}: 1 markets" in done.stdout
+    assert done.stdout.count("LogisticRegression") == done.stdout.count("HistGradientBoosting") == 4

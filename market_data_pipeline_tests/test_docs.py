@@ -10,6 +10,9 @@ import pytest
 import market_data_pipeline
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.settings import VARIABLES, Settings
+from market_data_pipeline.transforms.inputs import INPUTS
+from market_data_pipeline.transforms.models import INVERSE_PENALTY
+from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline_tests.defs.running import pipeline
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
@@ -40,6 +43,21 @@ def test_the_table_of_features_is_that_of_the_dataset(name: str) -> None:
         (each.name, each.meaning, each.unit, each.formula, str(each.look_back)) for each in features
     ]
     assert [each.name for each in features if not each.formula] == []
+
+
+def test_the_tables_of_signals_and_of_their_inputs_are_those_of_the_code() -> None:
+    page = (PROJECT / "docs" / "numbers.md").read_text()
+    part = page[page.index("## Signals") : page.index("## Instruments")]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) ?\|$", part, re.MULTILINE)
+    columns = [(each.name, each.meaning, each.unit) for each in DATASETS["ml_signals"].columns[3:]]
+    inputs = [(each.name, ", ".join(f"`{name}`" for name in each.columns), each.how) for each in INPUTS]
+    assert rows == columns + inputs
+    recipe = Recipe()
+    assert f"× √{recipe.horizon} away, and an end after {recipe.horizon} candles" in part.replace("\n", " ")
+    assert f"ended {recipe.embargo} candles before" in part.replace("\n", " ")
+    assert f"fewer than {recipe.least_rows} labelled candles" in part.replace("\n", " ")
+    assert f"from a probability of {0.5 + recipe.threshold:g} on, −1 from {0.5 - recipe.threshold:g} down" in part
+    assert f"C = {INVERSE_PENALTY}" in part
 
 
 def test_every_make_target_that_is_written_of_exists() -> None:

@@ -10,7 +10,7 @@ import pytest
 import market_data_pipeline_tests
 
 ROOT = Path(market_data_pipeline_tests.__file__).parent.parent
-HEAVY = ("dagster", "dagster_gcp", "google", "pandas", "polars", "duckdb", "pyarrow.dataset")
+HEAVY = ("dagster", "dagster_gcp", "google", "pandas", "polars", "duckdb", "pyarrow.dataset", "sklearn", "scipy")
 
 
 def loaded_by(code: str) -> set[str]:
@@ -29,6 +29,7 @@ def loaded_by(code: str) -> set[str]:
         "import market_data_pipeline.transforms.candles, market_data_pipeline.transforms.availability",
         "import market_data_pipeline.transforms.technical, market_data_pipeline.lake.technical",
         "import market_data_pipeline.transforms.fundamental, market_data_pipeline.lake.fundamental",
+        "import market_data_pipeline.transforms.signals, market_data_pipeline.lake.signals",
     ],
 )
 def test_a_local_run_pays_for_no_cloud_and_no_framework(code: str) -> None:

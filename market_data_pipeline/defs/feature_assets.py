@@ -5,11 +5,13 @@ from datetime import date
 import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset
+from market_data_pipeline.defs.model_cards import model_card
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.lake.derived import TRADES
 from market_data_pipeline.lake.fundamental import LIQUIDATIONS, OPTIONS, TICKERS, Sources, fundamental_rows
 from market_data_pipeline.lake.histories import FINEST
 from market_data_pipeline.lake.master import INSTRUMENTS
+from market_data_pipeline.lake.signals import ModelCard, signal_rows
 from market_data_pipeline.lake.technical import BOOKS, LookBacks, technical_rows
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, candles
 from market_data_pipeline.settings import Settings
@@ -17,12 +19,13 @@ from market_data_pipeline.settings import Settings
 CANDLES = tuple(candles(name) for name in TIMEFRAMES)
 TECHNICAL = DATASETS["technical_features"]
 FUNDAMENTAL = DATASETS["fundamental_features"]
-FEATURES = (TECHNICAL, FUNDAMENTAL)
+SIGNALS = DATASETS["ml_signals"]
+FEATURES = (TECHNICAL, FUNDAMENTAL, SIGNALS)
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of all features."""
-    return [technical_asset(settings), fundamental_asset(settings)]
+    return [technical_asset(settings), fundamental_asset(settings), signal_asset(settings)]
 
 
 def technical_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -65,6 +68,27 @@ def fundamental_asset(settings: Settings) -> dg.AssetsDefinition:
         )
 
     return fundamental
+
+
+def signal_asset(settings: Settings) -> dg.AssetsDefinition:
+    """Probabilities and positions from models that know the days before only."""
+    recipe = settings.signals
+    inputs = (*(each for each in FEATURES if each is not SIGNALS), candles(recipe.timeframe.name))
+
+    @lake_asset(settings, SIGNALS, deps=[each.name for each in inputs])
+    def signalled(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
+        store, selection = lake.open(), settings.selection
+        cards: dict[date, ModelCard] = {}
+        yield from derived(
+            context,
+            store,
+            [TECHNICAL],
+            selection,
+            lambda days: signal_rows(store, days, selection, recipe, cards),
+            lambda day: model_card(cards.get(day, ModelCard())),
+        )
+
+    return signalled
 
 
 def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:

@@ -8,6 +8,7 @@ from datetime import date
 from itertools import groupby
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
@@ -41,9 +42,31 @@ def stored_candles(
     Raises:
         LakeError: a file cannot be read.
     """
-    dataset = candles(timeframe.name)
+    return stored_rows(store, candles(timeframe.name), instrument, window, columns)
+
+
+def stored_rows(
+    store: ObjectStore,
+    dataset: Dataset,
+    instrument: Instrument,
+    window: Window,
+    columns: Sequence[str],
+    timeframe: Timeframe | None = None,
+) -> pa.Table:
+    """One instrument's rows of a window in their order, of features those of one timeframe; as `stored_candles`."""
     question = Question(dataset, Selection.of(instrument), window, {})
     found = pieces(store, question, best_layout(question))
-    tables = [table for piece in found for table in read_piece(store, question, piece, columns)]
+    wanted = [*columns, "timeframe"] if timeframe else columns
+    tables = [
+        _of_timeframe(table, timeframe).select(columns)
+        for piece in found
+        for table in read_piece(store, question, piece, wanted)
+    ]
     empty = pa.schema([dataset.schema.field(name) for name in columns]).empty_table()
-    return pa.concat_tables([empty, *(table.select(columns) for table in tables)]).combine_chunks()
+    return pa.concat_tables([empty, *tables]).combine_chunks()
+
+
+def _of_timeframe(table: pa.Table, timeframe: Timeframe | None) -> pa.Table:
+    if timeframe is None:
+        return table
+    return table.filter(pc.equal(table.column("timeframe").cast(pa.string()), timeframe.name))

@@ -412,6 +412,10 @@ _CANDLE_LAYOUTS = (
         f"{CANDLE_ROOT}/daily/by_timeframe/timeframe-{{timeframe}}/{_MONTH}/{{timeframe}}_{{dataset}}.parquet",
     ),
 )
+MODEL_LAYOUT = Layout(
+    "by_date", f"{META_ROOT}/models/by_date/{_DAY}/venue-{{venue}}/instrument-{{instrument_id}}/{{model}}.json"
+)
+"""Where the record of the model that made an instrument's signals of a day lies."""
 _META_LAYOUTS = (Layout("by_date", f"{META_ROOT}/{{dataset}}/by_date/{_DAY}/{{dataset}}.parquet"),)
 _AVAILABILITY_LAYOUTS = (
     Layout("by_date", f"{AVAILABILITY_ROOT}/daily/by_date/{_DAY}/{{dataset}}.parquet"),
@@ -584,13 +588,30 @@ _FUNDAMENTAL = (
     _feature("nearest_expiry_days", "from close_time to that expiry", "days", "expiration − close_time"),
     _feature("put_call_open_interest", "open interest of all puts over that of all calls", "", "puts / calls"),
 )
+_SIGNALS = (
+    Column(
+        "probability",
+        REAL,
+        "that the price goes up, as the label of the model's record means it; null without a model or a price, or "
+        "where more than half of the model's inputs are missing",
+        "0 to 1",
+    ),
+    Column("position", pa.int8(), "long 1, short -1, none 0; null where the probability is"),
+    Column("model", TEXT, "the model's record: its name holds a hash of it; null without a model"),
+    Column("train_from", TIME, "close of the first candle that the model was trained on, or would have been"),
+    Column("train_to", TIME, "the last of its labels was known then: before the date, by the embargo at least"),
+    Column("train_rows", pa.int64(), "candles that it was trained on; too few, and there is no model", "candles"),
+)
 _FEATURE_SETS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
     "technical_features": ("indicators, order flow and book of one candle, known at its close", _TECHNICAL),
     "fundamental_features": (
         "funding, basis, open interest, liquidations and options of one candle, known at its close",
         _FUNDAMENTAL,
     ),
-    "ml_signals": ("a model's probability and position for one candle, known at its close", ()),
+    "ml_signals": (
+        "a model's probability and position for one candle, known at its close; no promise of profit",
+        _SIGNALS,
+    ),
 }
 
 DATASETS: "dict[str, Dataset]" = {

@@ -25,6 +25,7 @@ _PATTERNS = {
     "instrument_type": r"spot|perpetual|future|option",
     "instrument_id": r"[a-z0-9-]+:[A-Za-z_]+:[A-Z0-9.-]+",
     "short_name": r"[a-z0-9.]+",
+    "model": r"[a-z]+-[0-9a-f]{16}",
     "base_asset": r"[A-Z0-9]+",
     "quote_asset": r"[A-Z0-9]+",
 }

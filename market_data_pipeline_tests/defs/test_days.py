@@ -53,6 +53,7 @@ def test_every_layout_of_every_dataset_holds_the_same_rows(settings: Settings, r
         "available_instruments",
         "technical_features",
         "fundamental_features",
+        "ml_signals",
         *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")),
     }
 

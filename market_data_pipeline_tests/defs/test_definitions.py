@@ -23,7 +23,8 @@ PROJECT = Path(market_data_pipeline.__file__).parents[1]
 FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
 TICKS = ["trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker", "options_chain"]
 CANDLES = [f"ohlcv_{frame}" for frame in FRAMES]
-ASSETS = ["instruments", *TICKS, *CANDLES, "technical_features", "fundamental_features", "available_instruments"]
+FEATURES = ["technical_features", "fundamental_features", "ml_signals"]
+ASSETS = ["instruments", *TICKS, *CANDLES, *FEATURES, "available_instruments"]
 
 
 @pytest.fixture(scope="module")

@@ -74,8 +74,7 @@ def test_a_sample_day_fills_every_dataset_and_comes_back_as_it_was(tmp_path: Pat
         assert (told["look_backs_missing"], told["final"]) == (3, False)
         assert told["options_missing_on_the_day_before"] == ["deribit BTC-USD"]
     rows = assert_layouts_agree(open_store(lake))
-    features = {name for name, dataset in DATASETS.items() if dataset.kind is Kind.FEATURES}
-    assert set(rows) == set(DATASETS) - features | {"technical_features", "fundamental_features"}
+    assert set(rows) == set(DATASETS)
     for data_type in TICKS:
         assert read(lake, data_type, DAY) == given(SampleSource(), data_type, DAY, FEW)
 

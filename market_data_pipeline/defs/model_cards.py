@@ -1,0 +1,62 @@
+"""The model card of a day: what a person sees of its models in the UI, and the numbers that it plots over the days."""
+
+import dagster as dg
+
+from market_data_pipeline.lake.signals import ModelCard
+from market_data_pipeline.transforms.scores import Score
+
+_SHOWN = 50
+
+
+def model_card(card: ModelCard) -> dict[str, object]:
+    """The metadata of a day of signals; what is not known has no entry."""
+    notes: dict[str, object] = {
+        "models_trained": card.models,
+        "instruments_without_a_model": len(card.without),
+        "instruments_without_all_training_days": card.short_windows,
+    }
+    if card.without:
+        first = dict(sorted(card.without.items())[:_SHOWN])
+        notes["without_a_model_because"] = dg.MetadataValue.json(first)
+    if card.models:
+        notes |= {f"candles_{name}": card.positions[at] for name, at in (("short", -1), ("flat", 0), ("long", 1))}
+    if card.turnover is not None:
+        notes["turnover"] = card.turnover
+    if card.score is not None:
+        notes |= _score_notes(card.score)
+        notes["model_card"] = dg.MetadataValue.md(_page(card, card.score))
+    return notes
+
+
+def _score_notes(score: Score) -> dict[str, object]:
+    low, high = score.interval
+    return {
+        "scored_candles": score.rows,
+        "independent_labels": score.independent,
+        "hit_rate": score.hit_rate,
+        "hit_rate_low": low,
+        "hit_rate_high": high,
+        "base_hit_rate": score.base_hit_rate,
+        "brier": score.brier,
+        "base_brier": score.base_brier,
+    }
+
+
+def _page(card: ModelCard, score: Score) -> str:
+    low, high = score.interval
+    lines = [
+        f"Out of sample, on the last days of the training that models without them were asked about, {card.models} "
+        f"models: hit rate {score.hit_rate:.1%} (95 %: {low:.1%} to {high:.1%}) against {score.base_hit_rate:.1%} of "
+        f"the base rate; Brier score {score.brier:.4f} against {score.base_brier:.4f}. No promise of profit: costs, "
+        "slippage and what is not a label are left out.",
+        "",
+        "| probability | candles | mean forecast | went up |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {each.low:.2f} to {each.high:.2f} | {each.rows} | {each.forecast / each.rows:.3f} "
+            f"| {each.ups / each.rows:.3f} |"
+            for each in score.bins
+            if each.rows
+        ),
+    ]
+    return "\n".join(lines)
