@@ -1,7 +1,8 @@
 """A day of features beside the candles of that day: time and peak memory of each step.
 
 The lake that they are made in has the day's ticks of spot pairs and perpetuals of the same coins, and of one perpetual
-with an options chain; and candles as far back as the longest look-back reaches. Candles are measured with trades alone.
+with an options chain; candles as far back as the longest look-back reaches; and features of the days that models are
+trained on, of the timeframe of the signals alone.
 
 python -m benchmarks.features --instruments 50 --trades 20000000
 """
@@ -22,6 +23,7 @@ from benchmarks.day import SyntheticSource
 from benchmarks.steps import in_turn, measure
 from market_data_pipeline.lake.derived import coarser_candles, first_candles
 from market_data_pipeline.lake.fundamental import fundamental_rows
+from market_data_pipeline.lake.signals import signal_rows
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.lake.technical import technical_rows
 from market_data_pipeline.lake.writer import write_days
@@ -32,11 +34,13 @@ from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import DAY as ONE_DAY
 from market_data_pipeline.model.windows import microseconds, midnight
 from market_data_pipeline.transforms.candles import Fill
+from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline.transforms.technical import LOOK_BACK
 
 DAY = date(2024, 8, 8)
 ALL = Selection()
 FLAT = dict.fromkeys(InstrumentType, Fill.FLAT)
+RECIPE = Recipe()
 UNDERLYING = Instrument.perpetual("deribit", "BTC", "USD")
 _COMMAND = ("benchmarks.features",)
 _DAY = ONE_DAY // timedelta(microseconds=1)
@@ -63,7 +67,9 @@ def main() -> None:
         found = in_turn(_COMMAND, home, list(_STEPS), arguments.runs)
     for step in _FEATURES:
         print(f"{step} / candles: {found[step] / found['candles']:.2f}")
-    print(f"all features / candles: {sum(found[step] for step in _FEATURES) / found['candles']:.2f}")
+    both = found["technical"] + found["fundamental"]
+    print(f"both features / candles: {both / found['candles']:.2f}")
+    print(f"features and signals / candles: {(both + found['signals']) / found['candles']:.2f}")
 
 
 def _make(store: LocalStore, arguments: argparse.Namespace) -> None:
@@ -96,6 +102,10 @@ def _make(store: LocalStore, arguments: argparse.Namespace) -> None:
         ]
         rows = (_rows(day, each, partial(_candles, frame, day, each)) for day in days for each in traded)
         _write(store, candles(frame.name).name, rows, days)
+    days = [DAY - number * ONE_DAY for number in range(1, min(RECIPE.training_days, arguments.history) + 1)]
+    for name in ("technical_features", "fundamental_features"):
+        rows = (_rows(day, each, partial(_features, DATASETS[name], day, each)) for day in days for each in traded)
+        _write(store, name, rows, days)
 
 
 def _write(store: LocalStore, name: str, rows: Iterable[DayRows], days: Sequence[date] = (DAY,)) -> None:
@@ -212,7 +222,7 @@ def _master(instruments: Sequence[Instrument]) -> pa.Table:
 def _candles(frame: Timeframe, day: date, instrument: Instrument) -> pa.Table:
     count = ONE_DAY // frame.length
     opens = microseconds(midnight(day)) + np.arange(count) * frame.microseconds
-    close = _walk(instrument, count)
+    close = _walk(instrument, count, 1e-3)
     return _table(
         candles(frame.name),
         {
@@ -232,6 +242,16 @@ def _candles(frame: Timeframe, day: date, instrument: Instrument) -> pa.Table:
             "volume_unit": ["base"] * count,
         },
     )
+
+
+def _features(dataset: Dataset, day: date, instrument: Instrument) -> pa.Table:
+    count, length = ONE_DAY // RECIPE.timeframe.length, RECIPE.timeframe.microseconds
+    opens = microseconds(midnight(day)) + np.arange(count) * length
+    draw = np.random.default_rng([sum(instrument.id.encode()), day.toordinal()])
+    reals = [field.name for field in dataset.own_schema if pa.types.is_floating(field.type)]
+    told = {name: np.abs(draw.normal(0, 1e-3, count)) + 1e-5 for name in reals}
+    frames = [RECIPE.timeframe.name] * count
+    return _table(dataset, {"timeframe": frames, "timestamp": opens, "close_time": opens + length, **told})
 
 
 def _candles_step(home: Path) -> str:
@@ -264,6 +284,7 @@ def _feature_step(name: str, make: Callable[..., Iterable[DayRows]], home: Path)
 _FEATURES = {
     "technical": partial(_feature_step, "technical_features", technical_rows),
     "fundamental": partial(_feature_step, "fundamental_features", fundamental_rows),
+    "signals": partial(_feature_step, "ml_signals", partial(signal_rows, recipe=RECIPE)),
 }
 _STEPS: Mapping[str, Callable[[Path], str]] = {"candles": _candles_step, **_FEATURES}
 

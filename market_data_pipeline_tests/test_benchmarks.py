@@ -31,7 +31,7 @@ def test_features_beside_candles() -> None:
     command = [sys.executable, "-m", "benchmarks.features", *small, "--runs", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "all features / candles: " in done.stdout
+    assert "features and signals / candles: " in done.stdout
 
 
 def test_the_models_are_compared_on_each_market() -> None:
