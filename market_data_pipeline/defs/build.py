@@ -4,8 +4,10 @@ import dagster as dg
 
 from market_data_pipeline.defs.assets import build_assets
 from market_data_pipeline.defs.checks import build_checks
+from market_data_pipeline.defs.corrections import corrections_sensor
 from market_data_pipeline.defs.declaring import IO_MANAGER
 from market_data_pipeline.defs.io_manager import LakeIOManager
+from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import daily_job, daily_schedule
 from market_data_pipeline.settings import Settings
@@ -28,6 +30,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         asset_checks=build_checks(settings, opened),
         jobs=[job],
         schedules=[daily_schedule(job)],
+        sensors=[corrections_sensor(job, lineage())],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
         # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
         executor=dg.in_process_executor,

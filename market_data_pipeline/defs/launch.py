@@ -1,8 +1,9 @@
 """Runs of the pipeline from a program: days and assets into the instance, in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -111,6 +112,13 @@ def _resolve(name: str, graph: object) -> set[dg.AssetKey]:
         return set()
 
 
+def span_tags(first: date, last: date, more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The arguments by which a run, or a request for one, is of these days, both included; and of further tags."""
+    if first == last:
+        return {"partition_key": first.isoformat(), "tags": dict(more or {})}
+    return {"tags": {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat(), **(more or {})}}
+
+
 def launch(
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
@@ -128,17 +136,12 @@ def launch(
         assets: which assets; all with None.
     """
     job = defs.resolve_implicit_global_asset_job_def()
-    span = (
-        {"partition_key": first.isoformat()}
-        if first == last
-        else {"tags": {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat()}}
-    )
     result = job.execute_in_process(
         instance=instance,
         asset_selection=None if assets is None else list(assets),
         raise_on_error=False,
         run_config=_QUIET,
-        **span,
+        **span_tags(first, last),
     )
     return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)), tuple(_notes(result)))
 

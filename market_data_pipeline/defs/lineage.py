@@ -1,0 +1,155 @@
+"""What is made from what, and how far: which days of one asset a day of another can change.
+
+Dagster's own edges between assets join equal days. What a day reads of other days is no partition mapping: with one, a
+backfill would run days that nobody asked for. It is declared here instead, and corrections go by it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Kind, Timeframe, candles
+from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.technical import LOOK_BACK
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which days are made from an input's day, besides the same one.
+
+    Attributes:
+        before: how many before it: those of which its file can hold rows, as vendors cut days by their own clock.
+        after: how many after it.
+    """
+
+    before: int = 0
+    after: int = 0
+
+    def days(self, day: date, first: date) -> Iterator[date]:
+        """The days that an input's day can change, in order; of those before it, none before its `first` row's day."""
+        start = max(day - self.before * DAY, min(first, day))
+        return (start + number * DAY for number in range((day - start).days + self.after + 1))
+
+
+Lineage = Mapping[str, Mapping[str, Reach]]
+"""For each asset that is made from the lake, its inputs and how far each reaches."""
+
+_SAME_DAY, _BESIDE = Reach(), Reach(before=1, after=1)
+
+
+def lineage() -> Lineage:
+    """What each asset is made from. The map observes everything else, on the same day."""
+    ticks = [each.name for each in DATASETS.values() if each.kind is Kind.TICKS]
+    books = [name for name in ticks if name.startswith("book_")]
+    made: dict[str, dict[str, Reach]] = {
+        # the close before midnight is of the day before, so its file reaches the next day in any case
+        "ohlcv_1m": {"trades": _BESIDE, "instruments": _SAME_DAY},
+    }
+    for frame in TIMEFRAMES.values():
+        if frame.source:
+            made[candles(frame.name).name] = {candles(frame.source).name: _SAME_DAY}
+    looked_back_on = {
+        candles(frame.name).name: Reach(after=-(-(LOOK_BACK - 1) * frame.length // DAY))
+        for frame in TIMEFRAMES.values()
+    }
+    made["technical_features"] = {**dict.fromkeys(["trades", *books], _BESIDE), **looked_back_on}
+    observed = [each.name for each in DATASETS.values() if each.name != "available_instruments"]
+    made["available_instruments"] = {name: _SAME_DAY for name in observed if DATASETS[name].from_source or name in made}
+    return made
+
+
+def _days(candles_before: int, frame: Timeframe) -> int:
+    """How many days so many candles begin before midnight, whole days."""
+    return -(-candles_before * frame.length // DAY)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A partition that was materialized with other content than before.
+
+    Attributes:
+        dataset: whose partition.
+        day: which.
+        at: the place of the materialization in Dagster's history, which rises with time.
+        first: the day of the first row that it held, before or after the change.
+    """
+
+    dataset: str
+    day: date
+    at: int
+    first: date
+
+
+def affected(
+    changes: Iterable[Change], made: Mapping[str, Mapping[date, int]], lineage: Lineage
+) -> dict[str, set[date]]:
+    """The partitions that were made from something that has changed since, or from one of these.
+
+    Args:
+        changes: what has changed.
+        made: for each asset, its materialized partitions and the place of the newest materialization of each.
+        lineage: what is made from what.
+
+    Returns:
+        For each asset its partitions, all of them materialized; assets without any are left out.
+    """
+    found: dict[str, set[date]] = {}
+    waiting: list[tuple[str, date]] = []
+
+    def take(name: str, days: Iterable[date]) -> None:
+        new = set(days) - found.get(name, set())
+        found.setdefault(name, set()).update(new)
+        waiting.extend((name, day) for day in sorted(new))
+
+    for change in changes:
+        for name, reach in _made_from(change.dataset, lineage):
+            there = made.get(name, {})
+            take(name, (day for day in reach.days(change.day, change.first) if there.get(day, change.at) < change.at))
+    while waiting:
+        source, day = waiting.pop()
+        for name, reach in _made_from(source, lineage):
+            take(name, (each for each in reach.days(day, day) if each in made.get(name, {})))
+    return {name: days for name, days in found.items() if days}
+
+
+def _made_from(dataset: str, lineage: Lineage) -> Iterator[tuple[str, Reach]]:
+    return ((name, inputs[dataset]) for name, inputs in lineage.items() if dataset in inputs)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some days of some assets that one run can make.
+
+    Attributes:
+        first: the first day.
+        last: the last day, included.
+        assets: their names, in order.
+    """
+
+    first: date
+    last: date
+    assets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        days = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+        return f"{', '.join(self.assets)} on {days}"
+
+
+def spans(partitions: Mapping[str, Iterable[date]]) -> list[Span]:
+    """Partitions as the fewest runs that make no other ones, in order of time.
+
+    A later day may look back on an earlier one, so each run must have ended before the next begins.
+    """
+    assets_of: dict[date, list[str]] = {}
+    for name in sorted(partitions):
+        for day in partitions[name]:
+            assets_of.setdefault(day, []).append(name)
+    days = sorted(assets_of)
+    # days that follow one another keep a constant distance to their place in the list
+    runs = groupby(enumerate(days), lambda at: (at[1] - at[0] * timedelta(days=1), assets_of[at[1]]))
+    made = []
+    for (_, assets), run in runs:
+        members: Sequence[date] = [day for _, day in run]
+        made.append(Span(members[0], members[-1], tuple(assets)))
+    return made

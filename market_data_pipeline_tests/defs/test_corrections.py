@@ -1,0 +1,242 @@
+"""Corrections: what is asked for again when data changes late equals the set worked out by hand, and then no more."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+
+from market_data_pipeline.defs.corrections import Progress
+from market_data_pipeline.defs.launch import launch
+from market_data_pipeline.defs.lineage import Change, Reach, Span, affected, lineage, spans
+from market_data_pipeline.lake.stores.opening import open_store
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
+from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.rows import DayRows
+from market_data_pipeline.settings import Settings
+from market_data_pipeline_tests.defs.running import Pipeline, SmallSource, pipeline
+from market_data_pipeline_tests.parity import objects
+
+BTC = Instrument.parse("binance:SPOT_PAIR:BTC-USDT")
+ETH = Instrument.parse("binance:SPOT_PAIR:ETH-USDT")
+WEEK = [date(2024, 8, number) for number in range(5, 12)]
+CANDLES = [f"ohlcv_{name}" for name in TIMEFRAMES]
+
+
+def day(number: int) -> date:
+    return date(2024, 8, number)
+
+
+def days(*numbers: int) -> set[date]:
+    return {day(number) for number in numbers}
+
+
+@dataclass
+class Corrected:
+    """What the sensor has asked for, run by run, until it asked for nothing more."""
+
+    spans: list[Span]
+    partitions: dict[str, set[date]]
+    cursor: str | None
+    reason: str | None
+
+
+def tick(running: Pipeline, cursor: str | None) -> SensorExecutionData:
+    """One evaluation of the sensor."""
+    repository = running.defs.get_repository_def()
+    with dg.build_sensor_context(running.instance, cursor=cursor, repository_def=repository) as context:
+        return running.defs.resolve_sensor_def("corrections").evaluate_tick(context)
+
+
+def settle(running: Pipeline, cursor: str | None = None, at_most: int = 8) -> Corrected:
+    """Evaluates the sensor and runs what it asks for, until it asks for nothing."""
+    asked = Corrected([], {}, cursor, None)
+    for _ in range(at_most):
+        told = tick(running, asked.cursor)
+        asked.cursor = told.cursor
+        if not told.run_requests:
+            asked.reason = told.skip_message
+            return asked
+        (request,) = told.run_requests
+        span = span_of(request)
+        asked.spans.append(span)
+        known = launch(running.defs, running.instance, span.first, span.last, request.asset_selection)
+        assert known.succeeded, known.problems
+        for name in span.assets:
+            asked.partitions.setdefault(name, set()).update(each for each in WEEK if span.first <= each <= span.last)
+    raise AssertionError(f"it never came to an end: {asked.spans}")
+
+
+def span_of(request: dg.RunRequest) -> Span:
+    assert request.asset_selection is not None
+    first = request.partition_key or request.tags["dagster/asset_partition_range_start"]
+    last = request.partition_key or request.tags["dagster/asset_partition_range_end"]
+    names = tuple(sorted(key.to_user_string() for key in request.asset_selection))
+    return Span(date.fromisoformat(first), date.fromisoformat(last), names)
+
+
+@pytest.fixture
+def source() -> SmallSource:
+    return SmallSource([BTC, ETH])
+
+
+@pytest.fixture
+def running(tmp_path: Path, source: SmallSource) -> Iterator[Pipeline]:
+    with pipeline(Settings(lake=str(tmp_path / "lake")), source) as running:
+        assert running.run(WEEK[0], WEEK[-1]).clean
+        yield running
+
+
+@pytest.fixture
+def few(tmp_path: Path, source: SmallSource) -> Iterator[Pipeline]:
+    """Four days of one instrument."""
+    source.instruments = [BTC]
+    with pipeline(Settings(lake=str(tmp_path / "lake")), source) as running:
+        assert running.run(day(7), day(10)).clean
+        yield running
+
+
+def test_a_day_that_is_sent_again_takes_with_it_exactly_what_was_made_from_it(
+    running: Pipeline, source: SmallSource, tmp_path: Path
+) -> None:
+    first = settle(running)
+    assert first.partitions == {}
+    assert first.reason == "nothing has changed that something else was made from"
+
+    source.salt[day(8), BTC] = 1
+    assert running.run(day(8), assets=["trades"]).clean
+    asked = settle(running, first.cursor)
+
+    # the file of the 8th holds ticks of the 7th and the 9th; features look back further than the week is long
+    by_hand = {name: days(7, 8, 9) for name in CANDLES}
+    by_hand |= {name: days(7, 8, 9, 10, 11) for name in ("technical_features", "available_instruments")}
+    assert asked.partitions == by_hand
+    assert [(span.first, span.last) for span in asked.spans] == [(day(7), day(9)), (day(10), day(11))]
+    assert settle(running, asked.cursor).partitions == {}
+
+    # and the lake is what it would have been, had the day come so in the first place
+    other = Settings(lake=str(tmp_path / "other"))
+    with pipeline(other, replace(source)) as anew:
+        assert anew.run(WEEK[0], WEEK[-1]).clean
+    assert objects(open_store(tmp_path / "lake")) == objects(open_store(other.lake))
+
+
+def test_a_day_that_comes_the_same_again_asks_for_nothing(few: Pipeline) -> None:
+    first = settle(few)
+    assert few.run(day(8), assets=["trades"]).clean
+    assert settle(few, first.cursor).partitions == {}
+
+
+def test_the_day_after_that_arrives_late_completes_the_one_before(tmp_path: Path, source: SmallSource) -> None:
+    source.instruments = [BTC]
+    with pipeline(Settings(lake=str(tmp_path / "lake")), source) as running:
+        assert running.run(day(5), day(6)).clean
+        first = settle(running)
+        assert running.run(day(7)).clean
+        asked = settle(running, first.cursor)
+        assert running.metadata("ohlcv_1m", day(6))["final"] is True
+    by_hand = {name: days(6) for name in CANDLES}
+    # the 7th looks back on the candles of the 6th, which are made anew
+    by_hand |= {name: days(6, 7) for name in ("technical_features", "available_instruments")}
+    assert asked.partitions == by_hand
+
+
+def test_a_removed_instrument_takes_what_was_made_from_it(running: Pipeline, source: SmallSource) -> None:
+    first = settle(running)
+    gone = day(8)
+    files = source.files
+
+    def without(data_type: str, at: date, selection: Selection) -> Iterator[DayRows]:
+        return (each for each in files(data_type, at, selection) if at != gone or each.instrument != ETH)
+
+    source.files = without  # type: ignore[method-assign]
+    assert running.run(gone, assets=["trades"]).clean
+    asked = settle(running, first.cursor)
+    assert asked.partitions["ohlcv_1m"] == days(7, 8, 9)
+    assert asked.partitions["ohlcv_1d"] == days(7, 8, 9)
+
+
+def test_a_run_that_goes_on_is_waited_for(few: Pipeline, source: SmallSource) -> None:
+    first = settle(few)
+    source.salt[day(8), BTC] = 1
+    assert few.run(day(8), assets=["trades"]).clean
+    job = few.defs.resolve_job_def("daily")
+    going = few.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    held = settle(few, first.cursor)
+    assert held.partitions == {}
+    assert "1 runs go on" in str(held.reason)
+    few.instance.report_run_canceled(going)
+    assert settle(few, held.cursor).partitions["ohlcv_1m"] == days(7, 8, 9)
+
+
+def test_a_run_that_fails_holds_up_what_follows_from_it(few: Pipeline, source: SmallSource) -> None:
+    first = settle(few)
+    source.salt[day(8), BTC] = 1
+    assert few.run(day(8), assets=["trades"]).clean
+    asked = tick(few, first.cursor)
+    assert asked.run_requests  # which then fails before it makes anything
+    told = tick(few, asked.cursor)
+    assert not told.run_requests
+    assert "did not succeed; materialize it and the rest goes on" in str(told.skip_message)
+    assert tick(few, told.cursor).skip_message == told.skip_message
+    assert few.run(day(7), day(9), assets=["key:ohlcv_1m+"]).clean
+    (request,) = tick(few, told.cursor).run_requests or ()
+    assert span_of(request).first == day(10)
+
+
+def test_progress_goes_through_the_cursor() -> None:
+    progress = Progress(7, (Span(day(5), day(6), ("ohlcv_1m",)), Span(day(8), day(8), ("a", "b"))), 9)
+    assert Progress.load(progress.dump()) == progress
+    assert Progress.load(None) == Progress()
+
+
+def all_made(*numbers: int, at: int = 1) -> Mapping[str, Mapping[date, int]]:
+    return {name: dict.fromkeys(days(*numbers), at) for name in lineage()}
+
+
+def test_rows_that_do_not_reach_the_day_before_leave_it_alone() -> None:
+    made = all_made(*range(1, 15))
+    reaching = affected([Change("trades", day(8), 2, day(7))], made, lineage())
+    inside = affected([Change("trades", day(8), 2, day(8))], made, lineage())
+    assert reaching["ohlcv_1m"] == days(7, 8, 9)
+    assert inside["ohlcv_1m"] == days(8, 9)
+
+
+def test_what_was_made_after_the_change_is_left_alone() -> None:
+    made = {**all_made(7, 8, 9), "ohlcv_1m": {day(7): 1, day(8): 3, day(9): 1}}
+    found = affected([Change("trades", day(8), 2, day(7))], made, lineage())
+    assert found["ohlcv_1m"] == days(7, 9)
+    assert found["ohlcv_5m"] == days(7, 9)
+
+
+def test_look_backs_reach_as_far_as_their_candles_are_long() -> None:
+    reaches = {name: reach.after for name, reach in lineage()["technical_features"].items() if name in CANDLES}
+    # 299 candles before midnight
+    assert reaches == dict(zip(CANDLES, (1, 2, 4, 13, 50, 299), strict=True))
+
+
+def test_lineage_names_datasets_and_leads_nowhere_twice() -> None:
+    for name, inputs in lineage().items():
+        assert name in DATASETS
+        assert set(inputs) < set(DATASETS)
+        assert name not in inputs
+
+
+def test_reaches() -> None:
+    assert list(Reach().days(day(8), day(8))) == [day(8)]
+    assert list(Reach(1, 1).days(day(8), day(8))) == [day(8), day(9)]
+    assert list(Reach(1, 1).days(day(8), day(6))) == [day(7), day(8), day(9)]
+    assert list(Reach(1).days(day(8), day(9))) == [day(8)]
+
+
+def test_partitions_as_runs() -> None:
+    found = spans({"a": days(7, 8, 9), "b": days(8, 9, 10, 12)})
+    assert found == [
+        Span(day(7), day(7), ("a",)),
+        Span(day(8), day(9), ("a", "b")),
+        Span(day(10), day(10), ("b",)),
+        Span(day(12), day(12), ("b",)),
+    ]
