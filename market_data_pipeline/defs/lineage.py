@@ -11,6 +11,8 @@ from itertools import groupby
 
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Kind, Timeframe, candles
 from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.inputs import PAST
+from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline.transforms.technical import LOOK_BACK
 
 
@@ -38,8 +40,8 @@ Lineage = Mapping[str, Mapping[str, Reach]]
 _SAME_DAY, _BESIDE = Reach(), Reach(before=1, after=1)
 
 
-def lineage() -> Lineage:
-    """What each asset is made from. The map observes everything else, on the same day."""
+def lineage(recipe: Recipe) -> Lineage:
+    """What each asset is made from, with signals made by this recipe. The map observes everything else."""
     ticks = [each.name for each in DATASETS.values() if each.kind is Kind.TICKS]
     books = [name for name in ticks if name.startswith("book_")]
     made: dict[str, dict[str, Reach]] = {
@@ -54,6 +56,14 @@ def lineage() -> Lineage:
         for frame in TIMEFRAMES.values()
     }
     made["technical_features"] = {**dict.fromkeys(["trades", *books], _BESIDE), **looked_back_on}
+    made["fundamental_features"] = {
+        **dict.fromkeys(["derivative_ticker", "liquidations", "options_chain"], _BESIDE),
+        **dict.fromkeys(["instruments", *(candles(name).name for name in TIMEFRAMES)], _SAME_DAY),
+    }
+    training = Reach(after=recipe.training_days + _days(PAST, recipe.timeframe))
+    made["ml_signals"] = dict.fromkeys(
+        ["technical_features", "fundamental_features", candles(recipe.timeframe.name).name], training
+    )
     observed = [each.name for each in DATASETS.values() if each.name != "available_instruments"]
     made["available_instruments"] = {name: _SAME_DAY for name in observed if DATASETS[name].from_source or name in made}
     return made

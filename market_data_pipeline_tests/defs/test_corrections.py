@@ -9,20 +9,23 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
+from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.corrections import Progress
 from market_data_pipeline.defs.launch import launch
 from market_data_pipeline.defs.lineage import Change, Reach, Span, affected, lineage, spans
 from market_data_pipeline.lake.stores.opening import open_store
-from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
+from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows
 from market_data_pipeline.settings import Settings
+from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline_tests.defs.running import Pipeline, SmallSource, pipeline
 from market_data_pipeline_tests.parity import objects
 
 BTC = Instrument.parse("binance:SPOT_PAIR:BTC-USDT")
 ETH = Instrument.parse("binance:SPOT_PAIR:ETH-USDT")
 WEEK = [date(2024, 8, number) for number in range(5, 12)]
+LINEAGE = lineage(Recipe())
 CANDLES = [f"ohlcv_{name}" for name in TIMEFRAMES]
 
 
@@ -112,7 +115,9 @@ def test_a_day_that_is_sent_again_takes_with_it_exactly_what_was_made_from_it(
 
     # the file of the 8th holds ticks of the 7th and the 9th; features look back further than the week is long
     by_hand = {name: days(7, 8, 9) for name in CANDLES}
-    by_hand |= {name: days(7, 8, 9, 10, 11) for name in ("technical_features", "available_instruments")}
+    by_hand["fundamental_features"] = days(7, 8, 9)
+    later = ("technical_features", "ml_signals", "available_instruments")
+    by_hand |= {name: days(7, 8, 9, 10, 11) for name in later}
     assert asked.partitions == by_hand
     assert [(span.first, span.last) for span in asked.spans] == [(day(7), day(9)), (day(10), day(11))]
     assert settle(running, asked.cursor).partitions == {}
@@ -140,7 +145,8 @@ def test_the_day_after_that_arrives_late_completes_the_one_before(tmp_path: Path
         assert running.metadata("ohlcv_1m", day(6))["final"] is True
     by_hand = {name: days(6) for name in CANDLES}
     # the 7th looks back on the candles of the 6th, which are made anew
-    by_hand |= {name: days(6, 7) for name in ("technical_features", "available_instruments")}
+    by_hand["fundamental_features"] = days(6)
+    by_hand |= {name: days(6, 7) for name in ("technical_features", "ml_signals", "available_instruments")}
     assert asked.partitions == by_hand
 
 
@@ -194,35 +200,42 @@ def test_progress_goes_through_the_cursor() -> None:
 
 
 def all_made(*numbers: int, at: int = 1) -> Mapping[str, Mapping[date, int]]:
-    return {name: dict.fromkeys(days(*numbers), at) for name in lineage()}
+    return {name: dict.fromkeys(days(*numbers), at) for name in LINEAGE}
 
 
 def test_rows_that_do_not_reach_the_day_before_leave_it_alone() -> None:
     made = all_made(*range(1, 15))
-    reaching = affected([Change("trades", day(8), 2, day(7))], made, lineage())
-    inside = affected([Change("trades", day(8), 2, day(8))], made, lineage())
+    reaching = affected([Change("trades", day(8), 2, day(7))], made, LINEAGE)
+    inside = affected([Change("trades", day(8), 2, day(8))], made, LINEAGE)
     assert reaching["ohlcv_1m"] == days(7, 8, 9)
     assert inside["ohlcv_1m"] == days(8, 9)
 
 
 def test_what_was_made_after_the_change_is_left_alone() -> None:
     made = {**all_made(7, 8, 9), "ohlcv_1m": {day(7): 1, day(8): 3, day(9): 1}}
-    found = affected([Change("trades", day(8), 2, day(7))], made, lineage())
+    found = affected([Change("trades", day(8), 2, day(7))], made, LINEAGE)
     assert found["ohlcv_1m"] == days(7, 9)
     assert found["ohlcv_5m"] == days(7, 9)
 
 
 def test_look_backs_reach_as_far_as_their_candles_are_long() -> None:
-    reaches = {name: reach.after for name, reach in lineage()["technical_features"].items() if name in CANDLES}
+    reaches = {name: reach.after for name, reach in LINEAGE["technical_features"].items() if name in CANDLES}
     # 299 candles before midnight
     assert reaches == dict(zip(CANDLES, (1, 2, 4, 13, 50, 299), strict=True))
 
 
-def test_lineage_names_datasets_and_leads_nowhere_twice() -> None:
-    for name, inputs in lineage().items():
-        assert name in DATASETS
-        assert set(inputs) < set(DATASETS)
-        assert name not in inputs
+def test_lineage_is_that_of_the_assets() -> None:
+    defs = build_definitions(Settings())
+    above = {
+        spec.key.to_user_string(): {dep.asset_key.to_user_string() for dep in spec.deps}
+        for spec in defs.resolve_all_asset_specs()
+    }
+    assert {name: set(inputs) for name, inputs in LINEAGE.items()} == {name: of for name, of in above.items() if of}
+
+
+def test_signals_reach_as_far_as_models_are_trained() -> None:
+    # 60 days, and what the inputs of the first of them look back on
+    assert LINEAGE["ml_signals"]["technical_features"] == Reach(after=61)
 
 
 def test_reaches() -> None:
