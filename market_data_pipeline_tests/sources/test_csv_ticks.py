@@ -9,6 +9,7 @@ import pytest
 
 from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import SourceError
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats import unpack
 from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis, vendor_name
@@ -32,13 +33,13 @@ TRADES = DATASETS["trades"]
 
 
 def tardis(path, data_type="trades", day=DAY, exchange="binance-futures", symbol="BTCUSDT"):
-    rejects = Counter()
+    rejects = Rejects()
     batches = list(read_tardis(path, DATASETS[data_type], day, exchange, symbol, rejects))
     return pa.Table.from_batches(batches, DATASETS[data_type].own_schema), rejects
 
 
 def binance(path, market=Market.UM, day=DAY):
-    rejects = Counter()
+    rejects = Rejects()
     batches = list(read_binance_trades(path, market, day, rejects))
     return pa.Table.from_batches(batches, TRADES.own_schema), rejects
 
@@ -246,7 +247,7 @@ class TestTardis:
         path = trades(tardis_line(id="kept"), *(tardis_line(**row) for row in bad), tardis_line(id="too"))
         rows, rejects = tardis(path)
         assert rows["id"].to_pylist() == ["kept", "too"]
-        assert rejects == {
+        assert rejects.because == {
             f"price is not above 0 (first in {path} line 3: '0.0')": 2,
             f"amount is not above 0 (first in {path} line 5: '0.0')": 1,
             f"side is not buy, sell or unknown (first in {path} line 6: 'BUY')": 2,
@@ -337,7 +338,7 @@ class TestBinance:
         path = write(tmp_path / "u.csv", [UM, UM.replace("0.006", "0"), UM.replace("1723118400322", "9" * 18), UM])
         rows, rejects = binance(path)
         assert rows.num_rows == 2
-        assert rejects == {
+        assert rejects.because == {
             f"qty is not above 0 (first in {path} line 2: '0.0')": 1,
             f"timestamp is further than a day from 2024-08-08 (first in {path} line 3: '{'9' * 18}')": 1,
         }
