@@ -111,6 +111,27 @@ def test_rows_that_cannot_be_used_are_counted_and_reported(folder: Path, setting
     assert any("line 3" in reason for reason in metadata["rows_set_aside_because"])
 
 
+def test_rows_that_cannot_be_used_lie_in_the_quarantine_until_the_file_is_mended(
+    folder: Path, settings: Settings
+) -> None:
+    lines = [ROW.format(stamp=NOON, price=price) for price in (1, -1, 0, 2)]
+    path = file_of(folder, *BROKEN, DAY)
+    write(path, HEADER + "".join(lines))
+    lake = MarketDataLake(settings.lake)
+    with pipeline(settings) as running:
+        assert running.run(DAY, assets=["trades"]).clean
+        told = Path(running.metadata("trades", DAY)["rows_set_aside_uri"])
+        kept = lake.quarantine(DAY, "2024-08-09").select(["instrument_id", "origin", "line", "text"]).to_pylist()
+        files = list(told.parent.iterdir())
+        write(path, HEADER + lines[0])
+        assert running.run(DAY, assets=["trades"]).clean
+        assert "rows_set_aside" not in running.metadata("trades", DAY)
+    assert [(row["line"], row["text"]) for row in kept] == [(3, lines[1].strip()), (4, lines[2].strip())]
+    assert {(row["instrument_id"], row["origin"]) for row in kept} == {(SYMBOLS[BROKEN], path.name)}
+    assert [file.name for file in files] == [f"{SYMBOLS[BROKEN]}.parquet"]
+    assert lake.quarantine(DAY, "2024-08-09").num_rows == 0
+
+
 def test_a_day_without_any_file_fails_and_says_what_the_folder_holds(settings: Settings) -> None:
     with pipeline(settings) as running:
         outcome = running.run("2024-08-07")

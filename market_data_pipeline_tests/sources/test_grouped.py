@@ -235,6 +235,9 @@ def test_rows_that_cannot_be_used_are_counted_by_instrument(folder):
         f"timestamp is further than a day from {DAY} (first in {path} line 67: '{NOON * 1000}')": 1,
         f"exchange is not binance-futures (first in {path} line 68: 'binance')": 1,
     }
+    kept = sorted(eth.rows, key=lambda row: row.line)
+    assert [(row.origin, row.line) for row in kept] == [(path.name, line) for line in (33, 66, 67, 68)]
+    assert kept[1].text == trade("ETHUSDT", 5, side="BUY")
     assert not read(of(files, "binance-futures:Perp:SOL-USDT"))[1]
     # an instrument of which nothing is left is an error, not a day without rows
     assert refusal(of(files, "binance-futures:Perp:XRP-USDT")) == (

@@ -44,7 +44,7 @@ class Fault:
 class Room:
     """How many rows of a file may still be kept among those set aside."""
 
-    rows: int = KEPT_OF_A_FILE
+    rows: int = field(default_factory=lambda: KEPT_OF_A_FILE)
 
 
 @dataclass
