@@ -68,6 +68,7 @@ def test_what_blocks_stops_the_candles_of_its_day_and_nothing_else(settings: Set
     with pipeline(replace(settings, blocking=BLOCKING), source) as running:
         outcome = running.run(BAD)
         assert not outcome.succeeded
+        assert "trades_quality: stops what is made from it (MARKET_DATA_QUALITY_BLOCKING)" in outcome.problems
         assert any(f"{ETH} on {BAD}: duplicate_ids" in problem for problem in outcome.problems)
         assert candle_days(settings) == set()
         for made in ("trades", "liquidations"):
