@@ -204,3 +204,27 @@ def test_an_unknown_asset_is_refused_with_those_that_exist(settings: Settings) -
 def test_a_wrong_setting_is_named(tmp_path: Path, name: str, value: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         Settings.load({name: value}, tmp_path)
+
+
+def test_rows_of_a_grouped_file_lie_in_the_quarantine_of_their_instruments(folder: Path, settings: Settings) -> None:
+    from dataclasses import replace
+
+    path = folder / f"deribit_liquidations_{DAY}_PERPETUALS.csv.gz"
+    rows = [("ETH", 1), ("BTC", -1), ("ETH", -2), ("BTC", 3), ("BTC", 0)]
+    lines = [ROW.replace("ETH-", f"{asset}-").format(stamp=NOON, price=price) for asset, price in rows]
+    write(path, HEADER + "".join(lines))
+    lake, eth = MarketDataLake(settings.lake), SYMBOLS[BROKEN]
+    btc = eth.replace("ETH", "BTC")
+
+    def kept() -> list[tuple[str, int, str]]:
+        found = lake.quarantine(DAY, "2024-08-09", data_type="liquidations")
+        return [(row["instrument_id"], row["line"], row["text"] + "\n") for row in found.to_pylist()]
+
+    with pipeline(settings) as running:
+        assert running.run(DAY, assets=["liquidations"]).clean
+    assert kept() == [(btc, 3, lines[1]), (btc, 6, lines[4]), (eth, 4, lines[2])]
+    # the file is mended, but only one instrument is asked for
+    write(path, HEADER + lines[0] + lines[3])
+    with pipeline(replace(settings, selection=Selection.of(eth))) as running:
+        assert running.run(DAY, assets=["liquidations"]).clean
+    assert kept() == [(btc, 3, lines[1]), (btc, 6, lines[4])]
