@@ -29,6 +29,7 @@ from benchmarks.vendor_days import (
 )
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline_tests.gcs_server import GcsServer
 
 _BASES = ("BTC", "ETH", "SOL", "XRP", "ADA", "DOGE", "LTC", "BNB")
@@ -144,7 +145,7 @@ def _split(home: Path) -> str:
     instruments = rows = 0
     for file in FilesSource(home).files("options_chain", DAY, Selection()):
         instruments += 1
-        rows += sum(batch.num_rows for batch in file.read(Counter()))
+        rows += sum(batch.num_rows for batch in file.read(Rejects()))
     return f"{rows:,} rows, {instruments:,} instruments"
 
 

@@ -6,7 +6,7 @@ A setting comes from the environment, else from `.env` in the working folder, el
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from market_data_pipeline.sources import NAMES as SOURCES
 from market_data_pipeline.sources import Remote
 from market_data_pipeline.transforms.candles import FILLS, Fill
 from market_data_pipeline.transforms.labels import LabelKind
+from market_data_pipeline.transforms.quality import Flaw, Thresholds, setting
 from market_data_pipeline.transforms.signals import Recipe
 
 
@@ -78,6 +79,8 @@ VARIABLES = (
     Variable(
         "MARKET_DATA_SIGNAL_LABEL", str(_RECIPE.label), f"what a model learns to foresee: {' or '.join(LabelKind)}"
     ),
+    *(Variable(setting(each.name), f"{each.default:g}", each.metadata["meaning"]) for each in fields(Thresholds)),
+    Variable("MARKET_DATA_QUALITY_BLOCKING", "", f"what stops a day, with commas, of {', '.join(Flaw)}"),
     Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
@@ -104,6 +107,8 @@ class Settings:
     days_per_run: int | None = None
     fills: Mapping[InstrumentType, Fill] = field(default_factory=lambda: FILLS)
     signals: Recipe = field(default_factory=Recipe)
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    blocking: frozenset[Flaw] = frozenset()
     emulator: str = ""
 
     @classmethod
@@ -129,6 +134,8 @@ class Settings:
             days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
             fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
             signals=_signals(values),
+            thresholds=_thresholds(values),
+            blocking=_blocking(values["MARKET_DATA_QUALITY_BLOCKING"]),
             emulator=values["STORAGE_EMULATOR_HOST"],
         )
 
@@ -201,6 +208,26 @@ def _days(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise SettingError(f"MARKET_DATA_DAYS_PER_RUN is {text!r}; expected a number of days, 1 or more")
     return int(text)
+
+
+def _thresholds(values: Mapping[str, str]) -> Thresholds:
+    numbers = {}
+    for each in fields(Thresholds):
+        text = values[setting(each.name)]
+        if not _DECIMAL.fullmatch(text):
+            raise SettingError(
+                f"{setting(each.name)} is {text!r}; expected a number, 0 or more: {each.metadata['meaning']}"
+            )
+        numbers[each.name] = float(text)
+    return Thresholds(**numbers)
+
+
+def _blocking(text: str) -> frozenset[Flaw]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(Flaw)]
+    if unknown:
+        raise SettingError(f"MARKET_DATA_QUALITY_BLOCKING: {unknown[0]!r} is none of {', '.join(Flaw)}")
+    return frozenset(map(Flaw, names))
 
 
 def _fills(text: str) -> Mapping[InstrumentType, Fill]:

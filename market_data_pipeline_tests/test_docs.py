@@ -75,7 +75,9 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pipeline(Settings(lake=str(tmp_path / "data"))) as running:
-        outcome = running.run("2024-08-08", assets=["trades", "ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h"])
+        outcome = running.run(
+            "2024-08-08", assets=["trades", "ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h", "technical_features"]
+        )
         assert outcome.clean, outcome.problems
         assert running.run("2024-08-08", assets=["available_instruments"]).clean
     (snippet,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
@@ -84,7 +86,7 @@ def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytes
     # each expression statement of the snippet is a question to the lake
     questions = [part for part in ast.parse(snippet).body if isinstance(part, ast.Expr)]
     exec(snippet, results)
-    assert len(questions) == 4
+    assert len(questions) == 5
     for question in questions:
         answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
         assert len(answer) > 0, ast.unparse(question)

@@ -155,6 +155,9 @@ def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
             text = reason.description
         else:
             unforeseen = (error.cause or error) if error else None
+            if unforeseen and unforeseen.cls_name == "DagsterAssetCheckFailedError":
+                problems.append(f"{event.step_key}: stops what is made from it (MARKET_DATA_QUALITY_BLOCKING)")
+                continue
             said = unforeseen.message.strip() if unforeseen else "failed"
             text = f"{said}; the run's log in the UI has the stack trace"
         problems.append(f"{event.step_key}: {text.strip()}")

@@ -8,7 +8,7 @@ import dagster as dg
 from market_data_pipeline.defs.upstream import ASKED, EMPTY, FAILED, ROWS
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
-from market_data_pipeline.model.datasets import TEXT, Dataset
+from market_data_pipeline.model.datasets import QUARANTINE, TEXT, Dataset
 from market_data_pipeline.model.layouts import Layout
 
 
@@ -64,10 +64,11 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
         metadata[EMPTY] = dg.MetadataValue.json(empty)
     if removed := [instrument.id for at, instrument in report.removed if at == day]:
         metadata["removed_instruments"] = dg.MetadataValue.json(removed)
-    rejects = sum((file.rejects for file in read), Counter())
-    if rejects:
-        metadata["rows_set_aside"] = sum(rejects.values())
-        metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(rejects))
+    because = sum((Counter(file.rejects.because) for file in read), Counter())
+    if because and (quarantine := QUARANTINE.get(dataset.name)):
+        metadata["rows_set_aside"] = sum(because.values())
+        metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(because))
+        metadata["rows_set_aside_uri"] = layout_uri(store, quarantine, quarantine.layouts[0], day)
     return metadata
 
 

@@ -34,11 +34,18 @@ class Finding:
         text: what, where and what to do.
         follows: what it is made from is missing, which has a finding of its own.
         outdated: nothing is known to be wrong, but what it was made from has grown since, or cannot be had to compare.
+        odd: it may be true all the same, but is worth a look.
     """
 
     text: str
     outdated: bool = False
     follows: bool = False
+    odd: bool = False
+
+    @property
+    def warns(self) -> bool:
+        """Whether it is a warning, where others are errors."""
+        return self.outdated or self.odd
 
 
 def candle_problems(
@@ -51,7 +58,7 @@ def candle_problems(
         for law in broken_candle_laws(own_rows(store, dataset, found.info.key), found.day, timeframe):
             yield Finding(f"{instrument} on {found.day}: {law}")
 
-    return _findings(store, dataset, days, selection, look)
+    return findings(store, dataset, days, selection, look)
 
 
 def volume_problems(
@@ -78,7 +85,7 @@ def volume_problems(
                 outdated=any(_equal(made, source) for source in sources[:-1]),
             )
 
-    return _findings(store, dataset, days, selection, look)
+    return findings(store, dataset, days, selection, look)
 
 
 def kline_problems(
@@ -113,10 +120,10 @@ def kline_problems(
                 f"{where}: {len(minutes)} minutes differ from the exchange's own: {'; '.join(minutes[:_MINUTES])}{more}"
             )
 
-    return _findings(store, dataset, days, selection, look)
+    return findings(store, dataset, days, selection, look)
 
 
-def _findings(
+def findings(
     store: ObjectStore,
     dataset: Dataset,
     days: Sequence[date],

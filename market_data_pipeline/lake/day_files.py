@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.parquet import Span, explained, write_day_file
+from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.errors import (
     LakeError,
     MarketDataError,
@@ -45,7 +47,7 @@ class DayFile:
         span: rows, first and last time. Without rows there is no file.
         size: bytes of one copy.
         changed: whether this run wrote it; False where the same bytes were there already, in every layout.
-        rejects: rows that were set aside on the way, by reason.
+        rejects: rows that were set aside on the way.
     """
 
     day: date
@@ -177,17 +179,34 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             return Failure(day, instrument, rows.origin, str(why), follows, kept)
         if not span.rows:
             return DayFile(day, instrument, rows.origin, span, 0, False, rejects)
-        with path.open("rb", buffering=0) as encoded:
-            checksum = crc32c_of(encoded)
-        size = path.stat().st_size
-        missing = [
-            dataset.path(layout, day, instrument)
-            for layout in dataset.day_layouts
-            if not folders.holds(dataset, layout, day, instrument, size, checksum)
-        ]
-        if missing:
-            store.put(path, missing)
-        return DayFile(day, instrument, rows.origin, span, size, bool(missing), rejects)
+        if rejects:
+            _keep_rejects(store, QUARANTINE[dataset.name], folders, rows, rejects)
+        size, changed = _publish(store, dataset, folders, path, day, instrument)
+        return DayFile(day, instrument, rows.origin, span, size, changed, rejects)
+
+
+def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, rows: DayRows, rejects: Rejects) -> None:
+    """Writes what was set aside, before the rows that it is missing from."""
+    with store.stage() as path:
+        write_day_file(path, quarantine, rows.day, rows.instrument, [quarantined(quarantine, rejects)])
+        _publish(store, quarantine, folders, path, rows.day, rows.instrument)
+
+
+def _publish(
+    store: ObjectStore, dataset: Dataset, folders: _Folders, path: Path, day: date, instrument: Instrument | None
+) -> tuple[int, bool]:
+    """Puts an encoded day file into each layout that does not hold the same bytes: its size, and whether any did."""
+    with path.open("rb", buffering=0) as encoded:
+        checksum = crc32c_of(encoded)
+    size = path.stat().st_size
+    missing = [
+        dataset.path(layout, day, instrument)
+        for layout in dataset.day_layouts
+        if not folders.holds(dataset, layout, day, instrument, size, checksum)
+    ]
+    if missing:
+        store.put(path, missing)
+    return size, bool(missing)
 
 
 def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.RecordBatch]:

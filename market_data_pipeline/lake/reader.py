@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
+from market_data_pipeline.lake.quarantine import stored_rejects
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
@@ -26,6 +27,7 @@ from market_data_pipeline.model.datasets import (
     DATASETS,
     LISTING_COLUMNS,
     OBSERVED_COLUMNS,
+    QUARANTINE,
     TEXT,
     TIME,
     Dataset,
@@ -261,6 +263,39 @@ class MarketDataLake:
         for name, value in _narrowed(venue, instrument_type).items():
             rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
         return rows.select(names)
+
+    def quarantine(
+        self,
+        start: Moment,
+        end: Moment,
+        *,
+        data_type: str | None = None,
+        instruments: Instruments = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Rows of the source's files that were set aside, with file, line and reason, by the day of their files.
+
+        Args:
+            start: first day.
+            end: end of the window: a day that it only touches at its midnight is not included.
+            data_type: `trades`, `book_snapshot_5`, …; all by default.
+            instruments: an id, a glob, a list of them, or None for all.
+            columns: which columns, in this order; all by default.
+
+        Returns:
+            A table in order of (data_type, date, instrument_id, line). `reason_rows` says how many rows the file has
+            with this reason; the first 1,000 of them are kept.
+
+        Raises:
+            InstrumentError, DatasetError, WindowError: the question cannot be understood.
+            LakeError: a file cannot be read.
+        """
+        asked = [QUARANTINE[dataset(data_type, Kind.TICKS).name]] if data_type is not None else QUARANTINE.values()
+        first = next(iter(QUARANTINE.values()))
+        names, selection = _columns(first, columns), Selection.of(instruments)
+        days = list(Window.of(start, end).days())
+        tables = chain.from_iterable(stored_rejects(self._store, each, days, selection) for each in asked)
+        return _table(first, names, tables)
 
     def coverage(self, dataset: str, start: Moment, end: Moment, *, instruments: Instruments = None) -> pa.Table:
         """What is stored of a dataset, for each day that a window touches and each instrument.

@@ -12,7 +12,7 @@ from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure, Place, land, settle
 from market_data_pipeline.lake.months import MonthFile, publish_months, targets_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows
 
@@ -81,6 +81,8 @@ def write_days(
     before = store.bytes_written
     files, failures = land(store, dataset, rows, threads, progress)
     gone = _gone(store, dataset, days, selection, files, failures)
+    if quarantine := QUARANTINE.get(dataset.name):
+        _delete(store, quarantine, _mended(store, quarantine, days, selection, files, failures))
     months = _months(store, dataset, files, gone, threads)
     settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
     return WriteReport(
@@ -118,6 +120,24 @@ def _gone(
         for found in day_objects(store, dataset, day)
         if found.instrument and found.instrument in selection and (day, found.instrument) not in kept
     ]
+
+
+def _mended(
+    store: ObjectStore,
+    quarantine: Dataset,
+    days: Sequence[date],
+    selection: Selection,
+    files: Sequence[DayFile],
+    failures: Sequence[Failure],
+) -> list[Place]:
+    """The quarantined days of instruments that were read and have nothing set aside any more, or are gone."""
+    stored = [(day, found.instrument) for day in days for found in day_objects(store, quarantine, day)]
+    if not stored:
+        return []
+    aside = [file for file in files if file.rejects]
+    clean = {(file.day, file.instrument) for file in files if not file.rejects}
+    gone = set(_gone(store, quarantine, days, selection, aside, failures))
+    return [place for place in stored if place in clean or place in gone]
 
 
 def _months(

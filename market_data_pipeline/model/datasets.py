@@ -34,6 +34,7 @@ class Kind(StrEnum):
     FEATURES = "features"
     INSTRUMENTS = "instruments"
     AVAILABILITY = "availability"
+    QUARANTINE = "quarantine"
 
 
 class Tier(StrEnum):
@@ -114,6 +115,7 @@ class Dataset:
         order: the columns by which rows are sorted within an instrument's day.
         timeframe: of candles, else None.
         row_group_rows: how many rows a row group of a day file holds at most.
+        of: of quarantined rows, the dataset that they were set aside from; empty for all others.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Dataset:
     order: tuple[str, ...] = ("timestamp",)
     timeframe: Timeframe | None = None
     row_group_rows: int = 262_144
+    of: str = ""
 
     def __post_init__(self) -> None:
         self._check_layouts()
@@ -201,7 +204,7 @@ class Dataset:
 
     def path_fields(self, instrument: Instrument | None = None) -> dict[str, str]:
         """The placeholders' values that do not depend on time."""
-        fields = {"dataset": self.name}
+        fields = {"dataset": self.name, "data_type": self.of or self.name}
         if self.timeframe:
             fields["timeframe"] = self.timeframe.name
         return fields | (instrument_fields(instrument) if instrument else {})
@@ -214,7 +217,6 @@ class Dataset:
         """The values of the partition columns for one day file: of an instrument, or (None) of all."""
         values: dict[str, object] = {
             **day_values(day),
-            "data_type": self.name,
             "data_tier": str(self.tier),
             **self.path_fields(instrument),
         }
@@ -666,6 +668,34 @@ DATASETS: "dict[str, Dataset]" = {
         ),
     )
 }
+
+
+_QUARANTINED = (
+    Column("origin", pa.string(), "name of the source's file", nullable=False),
+    Column("line", pa.int64(), "line of the file, counted from 1", nullable=False),
+    Column("reason", TEXT, "what is wrong with it", nullable=False),
+    Column("reason_rows", pa.int64(), "rows that the file has of the instrument with this reason, kept here or not"),
+    Column("text", pa.string(), "the line as it stood, its first 2,000 characters", nullable=False),
+)
+QUARANTINE: "dict[str, Dataset]" = {
+    name: Dataset(
+        f"quarantine_{name}",
+        Kind.QUARANTINE,
+        Tier.EXECUTION,
+        f"one row of a source's file of {name} that was set aside, with the reason",
+        _QUARANTINED,
+        (
+            Layout(
+                "by_date", f"{META_ROOT}/quarantine/by_date/{_DAY}/data_type-{{data_type}}/{{instrument_id}}.parquet"
+            ),
+        ),
+        order=("line",),
+        of=name,
+    )
+    for name in _TICK_COLUMNS
+}
+"""The rows that were set aside, by the dataset that they were set aside from; they stand beside the table of datasets,
+since no run asks for them and nothing is made from them."""
 
 
 def dataset(name: str, kind: Kind | None = None) -> Dataset:

@@ -20,6 +20,7 @@ _PATTERNS = {
     "month": r"[0-9]{2}",
     "day": r"[0-9]{2}",
     "dataset": r"[a-z0-9]+(?:_[a-z0-9]+)*",
+    "data_type": r"[a-z0-9]+(?:_[a-z0-9]+)*",
     "timeframe": r"[0-9]+[mhd]",
     "venue": r"[a-z0-9]+(?:-[a-z0-9]+)*",
     "instrument_type": r"spot|perpetual|future|option",
@@ -29,7 +30,7 @@ _PATTERNS = {
     "base_asset": r"[A-Z0-9]+",
     "quote_asset": r"[A-Z0-9]+",
 }
-_OF_DATASET = {"dataset", "timeframe"}
+_OF_DATASET = {"dataset", "data_type", "timeframe"}
 _OF_TIME = {"year", "month", "day"}
 _HIVE = re.compile(r"(?:^|/)(year|month|day|date|venue|data_type)=")
 

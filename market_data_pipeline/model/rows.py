@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import pyarrow as pa
@@ -10,8 +10,51 @@ import pyarrow as pa
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 
-Rejects = Counter[str]
-"""Rows set aside while reading, counted by reason (the reason names the first place)."""
+
+@dataclass(frozen=True)
+class Reject:
+    """One row that was set aside.
+
+    Attributes:
+        origin: the name of the file that it stands in, without folder or host.
+        line: the line of the file, counted from 1.
+        reason: what is wrong with it.
+        text: the line as it stood; a very long one is cut.
+    """
+
+    origin: str
+    line: int
+    reason: str
+    text: str
+
+
+@dataclass
+class Rejects:
+    """The rows of one file that were set aside while it was read: all are counted, a bounded number is kept.
+
+    Attributes:
+        counts: how many, by reason.
+        places: the first place of each reason, and what was found there.
+        rows: the first of each reason, in no particular order.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, str] = field(default_factory=dict)
+    rows: list[Reject] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    @property
+    def because(self) -> dict[str, int]:
+        """How many, by reason with its first place."""
+        return {f"{reason} (first in {self.places[reason]})": count for reason, count in self.counts.items()}
+
+    def take(self, others: "Rejects") -> None:
+        """Adds what another one holds, which stays as it is."""
+        self.counts.update(others.counts)
+        self.places = others.places | self.places
+        self.rows.extend(others.rows)
 
 
 @dataclass(frozen=True)
@@ -25,7 +68,7 @@ class DayRows:
         origin: where the rows come from (a path, a URL, `sample`), for messages.
         read: streams the rows, in the source's own order, as record batches of the dataset's own columns
             (`Dataset.own_schema`: times in UTC microseconds). May be called again and from any thread. Rows that
-            cannot be used are left out and counted in the Rejects that it is given. Raises SourceError, with file and
+            cannot be used are left out and told to the Rejects that it is given. Raises SourceError, with file and
             line where there is one, when the input as a whole cannot be trusted (torn, column missing, no number).
     """
 

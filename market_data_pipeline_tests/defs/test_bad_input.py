@@ -111,6 +111,27 @@ def test_rows_that_cannot_be_used_are_counted_and_reported(folder: Path, setting
     assert any("line 3" in reason for reason in metadata["rows_set_aside_because"])
 
 
+def test_rows_that_cannot_be_used_lie_in_the_quarantine_until_the_file_is_mended(
+    folder: Path, settings: Settings
+) -> None:
+    lines = [ROW.format(stamp=NOON, price=price) for price in (1, -1, 0, 2)]
+    path = file_of(folder, *BROKEN, DAY)
+    write(path, HEADER + "".join(lines))
+    lake = MarketDataLake(settings.lake)
+    with pipeline(settings) as running:
+        assert running.run(DAY, assets=["trades"]).clean
+        told = Path(running.metadata("trades", DAY)["rows_set_aside_uri"])
+        kept = lake.quarantine(DAY, "2024-08-09").select(["instrument_id", "origin", "line", "text"]).to_pylist()
+        files = list(told.parent.iterdir())
+        write(path, HEADER + lines[0])
+        assert running.run(DAY, assets=["trades"]).clean
+        assert "rows_set_aside" not in running.metadata("trades", DAY)
+    assert [(row["line"], row["text"]) for row in kept] == [(3, lines[1].strip()), (4, lines[2].strip())]
+    assert {(row["instrument_id"], row["origin"]) for row in kept} == {(SYMBOLS[BROKEN], path.name)}
+    assert [file.name for file in files] == [f"{SYMBOLS[BROKEN]}.parquet"]
+    assert lake.quarantine(DAY, "2024-08-09").num_rows == 0
+
+
 def test_a_day_without_any_file_fails_and_says_what_the_folder_holds(settings: Settings) -> None:
     with pipeline(settings) as running:
         outcome = running.run("2024-08-07")
@@ -183,3 +204,27 @@ def test_an_unknown_asset_is_refused_with_those_that_exist(settings: Settings) -
 def test_a_wrong_setting_is_named(tmp_path: Path, name: str, value: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         Settings.load({name: value}, tmp_path)
+
+
+def test_rows_of_a_grouped_file_lie_in_the_quarantine_of_their_instruments(folder: Path, settings: Settings) -> None:
+    from dataclasses import replace
+
+    path = folder / f"deribit_liquidations_{DAY}_PERPETUALS.csv.gz"
+    rows = [("ETH", 1), ("BTC", -1), ("ETH", -2), ("BTC", 3), ("BTC", 0)]
+    lines = [ROW.replace("ETH-", f"{asset}-").format(stamp=NOON, price=price) for asset, price in rows]
+    write(path, HEADER + "".join(lines))
+    lake, eth = MarketDataLake(settings.lake), SYMBOLS[BROKEN]
+    btc = eth.replace("ETH", "BTC")
+
+    def kept() -> list[tuple[str, int, str]]:
+        found = lake.quarantine(DAY, "2024-08-09", data_type="liquidations")
+        return [(row["instrument_id"], row["line"], row["text"] + "\n") for row in found.to_pylist()]
+
+    with pipeline(settings) as running:
+        assert running.run(DAY, assets=["liquidations"]).clean
+    assert kept() == [(btc, 3, lines[1]), (btc, 6, lines[4]), (eth, 4, lines[2])]
+    # the file is mended, but only one instrument is asked for
+    write(path, HEADER + lines[0] + lines[3])
+    with pipeline(replace(settings, selection=Selection.of(eth))) as running:
+        assert running.run(DAY, assets=["liquidations"]).clean
+    assert kept() == [(btc, 3, lines[1]), (btc, 6, lines[4])]

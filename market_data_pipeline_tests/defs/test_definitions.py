@@ -17,6 +17,7 @@ from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.settings import Settings
+from market_data_pipeline.transforms.quality import FLAWS
 from market_data_pipeline_tests.defs.running import SmallSource, pipeline
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
@@ -92,11 +93,11 @@ def test_partitions_begin_where_the_setting_says_and_end_yesterday() -> None:
     assert keys == ["2024-01-01", "2024-01-02", "2024-01-03"]
 
 
-def test_every_candle_asset_is_checked(defs: dg.Definitions) -> None:
+def test_every_asset_has_its_checks(defs: dg.Definitions) -> None:
     checks = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
     assert checks == {(asset, "every_instrument_read") for asset in ASSETS} | {
         (f"ohlcv_{frame}", name) for frame in FRAMES for name in ("candle_laws", "volume_kept")
-    }
+    } | {(asset, "quality") for asset in FLAWS}
 
 
 def test_dagsters_own_check_of_the_project_is_clean(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Days of the sample source, read as tables; the instruments and the day that its tests are about."""
 
 import zlib
-from collections import Counter
 from datetime import date
 from fractions import Fraction
 
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 
 from market_data_pipeline.model.datasets import DATASETS, TIME
 from market_data_pipeline.model.instruments import InstrumentType, Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY, midnight
 from market_data_pipeline.sources.sample.listing import listed_on
 from market_data_pipeline.sources.sample.source import SampleSource
@@ -31,7 +31,7 @@ def file_of(instrument, day=THE_DAY, data_type="trades"):
 
 def rows_of(data_type, instrument, day=THE_DAY):
     files = SampleSource().files(data_type, day, Selection.of(instrument))
-    batches = [batch for file in files for batch in file.read(Counter())]
+    batches = [batch for file in files for batch in file.read(Rejects())]
     return pa.Table.from_batches(batches, DATASETS[data_type].own_schema)
 
 

@@ -1,6 +1,5 @@
 """What every source must hold to. A source's test module subclasses `SourceContract` and says what it has."""
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -16,7 +15,7 @@ from market_data_pipeline.sources.contract import Source
 
 def read(file: DayRows) -> tuple[pa.Table, Rejects]:
     """All rows of a file, and what was set aside."""
-    rejects: Rejects = Counter()
+    rejects = Rejects()
     batches = list(file.read(rejects))
     return pa.Table.from_batches(batches, batches[0].schema if batches else None), rejects
 
@@ -49,7 +48,7 @@ class SourceContract:
 
     def test_every_batch_has_the_datasets_own_schema(self, files):
         for file in files:
-            for batch in file.read(Counter()):
+            for batch in file.read(Rejects()):
                 assert batch.schema.equals(DATASETS[self.data_type].own_schema, check_metadata=True)
                 assert batch.num_rows
                 batch.validate(full=True)
@@ -81,7 +80,7 @@ class SourceContract:
 
     def test_a_reader_may_stop_early(self, files):
         for file in files:
-            assert next(iter(file.read(Counter()))).num_rows
+            assert next(iter(file.read(Rejects()))).num_rows
             assert read(file)[0].num_rows
 
     def test_a_selection_is_kept_to(self, source, files):

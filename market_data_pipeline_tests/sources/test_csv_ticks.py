@@ -9,7 +9,8 @@ import pytest
 
 from market_data_pipeline.model.datasets import DATASETS, Kind
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.sources.formats import unpack
+from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.sources.formats import unpack, usable
 from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis, vendor_name
 from market_data_pipeline_tests.sources.vendor_files import (
@@ -32,13 +33,13 @@ TRADES = DATASETS["trades"]
 
 
 def tardis(path, data_type="trades", day=DAY, exchange="binance-futures", symbol="BTCUSDT"):
-    rejects = Counter()
+    rejects = Rejects()
     batches = list(read_tardis(path, DATASETS[data_type], day, exchange, symbol, rejects))
     return pa.Table.from_batches(batches, DATASETS[data_type].own_schema), rejects
 
 
 def binance(path, market=Market.UM, day=DAY):
-    rejects = Counter()
+    rejects = Rejects()
     batches = list(read_binance_trades(path, market, day, rejects))
     return pa.Table.from_batches(batches, TRADES.own_schema), rejects
 
@@ -246,7 +247,7 @@ class TestTardis:
         path = trades(tardis_line(id="kept"), *(tardis_line(**row) for row in bad), tardis_line(id="too"))
         rows, rejects = tardis(path)
         assert rows["id"].to_pylist() == ["kept", "too"]
-        assert rejects == {
+        assert rejects.because == {
             f"price is not above 0 (first in {path} line 3: '0.0')": 2,
             f"amount is not above 0 (first in {path} line 5: '0.0')": 1,
             f"side is not buy, sell or unknown (first in {path} line 6: 'BUY')": 2,
@@ -254,6 +255,28 @@ class TestTardis:
             f"symbol is not BTCUSDT (first in {path} line 9: 'ETHUSDT')": 1,
             f"timestamp is further than a day from 2024-08-08 (first in {path} line 10: '{NOON - 129_600_000_001}')": 2,
         }
+
+    def test_rows_set_aside_are_kept_as_they_stood(self, trades, monkeypatch):
+        monkeypatch.setattr(unpack, "BLOCK", 300)
+        monkeypatch.setattr(usable, "KEPT_OF_A_REASON", 2)
+        lines = [tardis_line(), *(tardis_line(price="0", id=f"n{n}") for n in range(3)), tardis_line(side="BUY")]
+        path = trades(*lines)
+        _, rejects = tardis(path)
+        assert [(row.origin, row.line, row.reason, row.text) for row in rejects.rows] == [
+            (path.name, 3, "price is not above 0", lines[1]),
+            (path.name, 4, "price is not above 0", lines[2]),
+            (path.name, 6, "side is not buy, sell or unknown", lines[4]),
+        ]
+        assert rejects.counts == {"price is not above 0": 3, "side is not buy, sell or unknown": 1}
+
+    def test_a_rotten_file_keeps_a_bounded_number_of_bounded_rows(self, trades, monkeypatch):
+        monkeypatch.setattr(usable, "KEPT_OF_A_FILE", 3)
+        monkeypatch.setattr(usable, "LONGEST_TEXT", 20)
+        bad = [{"price": "0"}, {"side": "x"}, {"price": "0"}, {"side": "x"}, {"amount": "0"}]
+        _, rejects = tardis(trades(tardis_line(), *(tardis_line(**row) for row in bad)))
+        assert len(rejects.rows) == 3
+        assert sum(rejects.counts.values()) == 5
+        assert all(len(row.text) == 20 for row in rejects.rows)
 
     def test_a_day_to_either_side_is_kept(self, trades):
         edges = [NOON - 36 * 3_600_000_000, NOON + 36 * 3_600_000_000 - 1]
@@ -337,7 +360,11 @@ class TestBinance:
         path = write(tmp_path / "u.csv", [UM, UM.replace("0.006", "0"), UM.replace("1723118400322", "9" * 18), UM])
         rows, rejects = binance(path)
         assert rows.num_rows == 2
-        assert rejects == {
+        assert [(row.line, row.text) for row in sorted(rejects.rows, key=lambda row: row.line)] == [
+            (2, UM.replace("0.006", "0")),
+            (3, UM.replace("1723118400322", "9" * 18)),
+        ]
+        assert rejects.because == {
             f"qty is not above 0 (first in {path} line 2: '0.0')": 1,
             f"timestamp is further than a day from 2024-08-08 (first in {path} line 3: '{'9' * 18}')": 1,
         }

@@ -1,6 +1,5 @@
 import os
 import shutil
-from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from market_data_pipeline.model.contracts import VolumeUnit
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.files import folder_index
 from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline_tests.sources.source_contract import SourceContract, read
@@ -34,7 +34,7 @@ def ids(source, data_type="trades", day=DAY, selection=ALL):
 def refusal(source, data_type="trades", day=DAY):
     (file,) = source.files(data_type, day, ALL)
     with pytest.raises(SourceError) as caught:
-        list(file.read(Counter()))
+        list(file.read(Rejects()))
     return file.instrument, str(caught.value)
 
 
@@ -176,7 +176,7 @@ def test_a_symbol_that_cannot_be_told_is_named_and_the_others_come(tmp_path):
     assert known.instrument.id == "binance-futures:Perp:BTC-USDT"
     assert unknown.instrument is None
     with pytest.raises(SourceError, match=r"bitmex_trades_2024-08-08_XBTZ24\.csv\.gz: .*'XBTZ24'.*instruments\.csv"):
-        unknown.read(Counter())
+        unknown.read(Rejects())
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_a_link_that_leads_nowhere_is_a_file_that_cannot_be_read(tmp_path):
     (file,) = FilesSource(tmp_path).files("trades", DAY, Selection())
     assert file.instrument == Instrument.parse("binance:SPOT_PAIR:ETH-USDT")
     with pytest.raises(SourceError, match=f"{link.name}: cannot be opened: No such file"):
-        list(file.read(Counter()))
+        list(file.read(Rejects()))
 
 
 @pytest.mark.parametrize("ask", [ids, lambda source: source.describe("trades")])

@@ -11,6 +11,7 @@ import pytest
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline.sources.formats import spill, unpack
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
@@ -67,7 +68,7 @@ def came(folder: Path, selection: object = None, data_type: str = "trades", day:
 
 def refusal(file) -> str:
     with pytest.raises(SourceError) as caught:
-        list(file.read(Counter()))
+        list(file.read(Rejects()))
     return str(caught.value)
 
 
@@ -105,7 +106,7 @@ def test_each_instrument_is_as_if_in_a_file_of_its_own(folder):
     for file, symbol in zip(files, SYMBOLS, strict=True):
         alone = write(folder / "alone.csv", [TARDIS_HEADER, *(line for line in lines if f",{symbol}," in line)])
         expected = list(read_tardis(alone, DATASETS["trades"], DAY, "binance-futures", symbol, Counter()))
-        batches = list(file.read(Counter()))
+        batches = list(file.read(Rejects()))
         assert [row for batch in batches for row in batch.to_pylist()] == [
             row for batch in expected for row in batch.to_pylist()
         ]
@@ -117,7 +118,7 @@ def test_an_empty_grouped_file_is_a_day_without_rows(folder):
     for lines in ([], [TARDIS_HEADER]):
         write(folder / GROUP, lines)
         (file,) = came(folder)
-        assert (file.instrument, list(file.read(Counter()))) == (None, [])
+        assert (file.instrument, list(file.read(Rejects()))) == (None, [])
 
 
 def test_other_instruments_are_dropped_at_once(folder):
@@ -222,18 +223,21 @@ def test_rows_that_cannot_be_used_are_counted_by_instrument(folder):
         trade("XRPUSDT", 8, price="0"),
     )
     files = came(folder)
-    assert read(of(files, BTC))[1] == {
+    assert read(of(files, BTC))[1].because == {
         f"price is not above 0 (first in {path} line 32: '0.0')": 2,
         f"amount is not above 0 (first in {path} line 64: '0.0')": 1,
     }
     eth = read(of(files, ETH))[1]
     assert eth == read(of(files, ETH))[1]
-    assert eth == {
+    assert eth.because == {
         f"price is not above 0 (first in {path} line 33: '-1.0')": 1,
         f"side is not buy, sell or unknown (first in {path} line 66: 'BUY')": 1,
         f"timestamp is further than a day from {DAY} (first in {path} line 67: '{NOON * 1000}')": 1,
         f"exchange is not binance-futures (first in {path} line 68: 'binance')": 1,
     }
+    kept = sorted(eth.rows, key=lambda row: row.line)
+    assert [(row.origin, row.line) for row in kept] == [(path.name, line) for line in (33, 66, 67, 68)]
+    assert kept[1].text == trade("ETHUSDT", 5, side="BUY")
     assert not read(of(files, "binance-futures:Perp:SOL-USDT"))[1]
     # an instrument of which nothing is left is an error, not a day without rows
     assert refusal(of(files, "binance-futures:Perp:XRP-USDT")) == (

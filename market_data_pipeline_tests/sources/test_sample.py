@@ -1,4 +1,3 @@
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from market_data_pipeline.model.contracts import LINEAR, Contract, VolumeUnit
 from market_data_pipeline.model.datasets import DATASETS, LISTING_COLUMNS, Kind
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY, EPOCH, days_between, microseconds, midnight
 from market_data_pipeline.sources.sample import market, numbers
 from market_data_pipeline.sources.sample.listing import FIRST_DAY, LAST_DAY, last_friday, listed_on
@@ -324,7 +324,7 @@ class TestActivity:
             assert found["id"][0].as_py().isdigit() == (not instrument.startswith("deribit"))
 
     def test_a_liquid_day_comes_in_several_batches(self):
-        batches = list(file_of(FUTURES_BTC, THE_DAY).read(Counter()))
+        batches = list(file_of(FUTURES_BTC, THE_DAY).read(Rejects()))
         assert len(batches) > 3
         assert all(batch.schema.equals(SCHEMA) for batch in batches)
 
@@ -338,7 +338,7 @@ class TestActivity:
         for file in found:
             if file.instrument.side == "P" or (file.instrument.expiry is None and file.instrument.id != DERIBIT_BTC):
                 continue
-            table = pa.Table.from_batches(file.read(Counter()), SCHEMA)
+            table = pa.Table.from_batches(file.read(Rejects()), SCHEMA)
             assert broken_tick_laws(table, day) == []
             assert table.num_rows > (500 if file.instrument.id == DERIBIT_BTC else 0)
 
@@ -478,7 +478,7 @@ class TestListing:
                 each = listed(file.instrument.id, day)
                 if each.instrument.side == "P" or day not in (each.start.date(), each.end and each.end.date()):
                     continue
-                table = pa.Table.from_batches(file.read(Counter()))
+                table = pa.Table.from_batches(file.read(Rejects()))
                 assert broken_tick_laws(table, day) == []
                 stamps = times(table)
                 local = times(table, "local_timestamp")

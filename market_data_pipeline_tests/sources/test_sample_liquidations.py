@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.sources.sample import market
 from market_data_pipeline.sources.sample.market import HOUR_MS
@@ -90,7 +91,7 @@ class TestWhen:
         assert list(source.files(KIND, calm, Selection.of(FUTURE))) == []
         assert FUTURE in names(calm, "trades")
         for file in source.files(KIND, calm, Selection()):
-            assert sum(batch.num_rows for batch in file.read(Counter())) > 0
+            assert sum(batch.num_rows for batch in file.read(Rejects())) > 0
         assert "where prices move fast from 2019" in source.describe(KIND)
 
     def test_the_most_traded_has_some_on_most_days(self):

@@ -10,6 +10,7 @@ import pytest
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources import open_source
 from market_data_pipeline.sources.downloads.http import Refused
 from market_data_pipeline.sources.formats.tardis_csv import read_tardis
@@ -89,7 +90,7 @@ def found(source: TardisSource, day: date, selection, data_type: str = "trades")
 
 
 def batches(file) -> list:
-    return list(file.read(Counter()))
+    return list(file.read(Rejects()))
 
 
 def failure(files) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from market_data_pipeline.model.datasets import DATASETS, TIME, Kind
 from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import as_day
 from market_data_pipeline.sources.files.source import FilesSource
 
@@ -70,7 +71,7 @@ def test_there_is_a_sample_of_every_tick_dataset():
 def test_every_value_is_the_files_own(name):
     data_type, day = parts(name)
     truth = rows_of(SAMPLES / name, data_type)
-    rejects: Counter[str] = Counter()
+    rejects = Rejects()
     found = {
         file.instrument.id: [row for batch in file.read(rejects) for row in batch.to_pylist()]
         for file in FilesSource(SAMPLES).files(data_type, as_day(day), Selection())
@@ -89,7 +90,7 @@ def test_an_empty_cell_is_null_in_every_column_that_may_be_empty(tmp_path, name)
     cells = [cell if column in needed else "" for column, cell in zip(header, first, strict=True)]
     (tmp_path / name).write_text("\n".join(",".join(line) for line in (header, cells)) + "\n")
     (file,) = FilesSource(tmp_path).files(data_type, as_day(day), Selection())
-    (row,) = [row for batch in file.read(Counter()) for row in batch.to_pylist()]
+    (row,) = [row for batch in file.read(Rejects()) for row in batch.to_pylist()]
     assert row["local_timestamp"] == row["timestamp"]
     filled = {our_name(column) for column in needed} - {"exchange", "symbol"} | {"local_timestamp"}
     assert {column for column, found in row.items() if found is not None} == filled & set(row)

@@ -53,14 +53,14 @@ def read_binance_trades(path: Origin, market: Market, day: date, rejects: Reject
     """Streams one file of trades, in its order.
 
     With or without a header; milli- or microseconds, told apart by the size of the first block's times. The taker sold
-    where the buyer was the maker. Set aside and counted are rows further than a day from the file's day and those
+    where the buyer was the maker. Set aside are rows further than a day from the file's day and those
     without a side or with a price or quantity that is not above 0.
 
     Args:
         path: the file.
         market: which market it is of; the columns must fit it.
         day: the file's day.
-        rejects: counts what is set aside.
+        rejects: told of what is set aside.
 
     Yields:
         Batches of the trades' `own_schema`, none of them empty. `local_timestamp` is the exchange's time.
@@ -154,4 +154,4 @@ def _batch(block: Block, unit: int, sieve: Sieve, day: date) -> pa.RecordBatch:
         "price": price,
         "amount": amount,
     }
-    return usable_rows(all_rows(_TRADES, columns), sieve, block.line, faults)
+    return usable_rows(all_rows(_TRADES, columns), sieve, block, faults)

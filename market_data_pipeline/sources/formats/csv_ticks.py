@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,10 +59,17 @@ class Block:
     Attributes:
         rows: the typed rows, with the columns of the form's fields.
         line: the line of the file on which the first of them stands, counted from 1.
+        text: the lines that they were read from.
     """
 
     rows: pa.RecordBatch
     line: int
+    text: bytes
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        """The text of each row, without its line end."""
+        return self.text.splitlines()
 
 
 def typed_blocks(path: Origin, form_of: Callable[[list[str]], Form]) -> Iterator[Block]:
@@ -92,7 +100,7 @@ def typed_blocks(path: Origin, form_of: Callable[[list[str]], Form]) -> Iterator
                     text, line = after, 2
             if text:
                 rows = _typed(path, text, line, form)
-                yield Block(rows, line)
+                yield Block(rows, line, text)
                 line += rows.num_rows
 
 

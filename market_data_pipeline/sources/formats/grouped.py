@@ -14,10 +14,11 @@ from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.sources.formats.csv_ticks import Block
 from market_data_pipeline.sources.formats.spill import Codes, RowsByCode
 from market_data_pipeline.sources.formats.tardis_csv import own_rows, tardis_blocks
 from market_data_pipeline.sources.formats.unpack import Origin
-from market_data_pipeline.sources.formats.usable import Fault, Sieve, first_faults
+from market_data_pipeline.sources.formats.usable import Fault, Room, Sieve, first_faults
 from market_data_pipeline.sources.symbols import file_symbol
 
 _REASONS = 5
@@ -76,7 +77,7 @@ class GroupedDay:
 
         Args:
             instrument: one of `instruments`.
-            rejects: counts what was set aside of it.
+            rejects: told of what was set aside of it.
 
         Raises:
             SourceError: two symbols of the file mean this instrument, or none of its rows can be used.
@@ -86,7 +87,7 @@ class GroupedDay:
             symbols = " and ".join(self._parts[each].symbol for each in (code, *others))
             raise SourceError(f"{self._path}: the symbols {symbols} both mean {instrument}; correct the mapping file")
         sieve = self._parts[code].sieve
-        rejects.update(sieve.rejects)
+        rejects.take(sieve.rejects)
         sieve.finish()
         yield from self._rows.read(code)
 
@@ -119,7 +120,7 @@ def split_tardis(
         for block in tardis_blocks(path, dataset):
             codes = parts.codes(block.rows.column("symbol"), block.line)
             batch, faults = own_rows(block, dataset, day, exchange)
-            keep = parts.keep(codes, block.line, first_faults(batch.num_rows, faults))
+            keep = parts.keep(codes, block, first_faults(batch.num_rows, faults))
             if not keep.all():
                 batch, codes = batch.filter(pa.array(keep)), codes[keep]
             if batch.num_rows:
@@ -142,6 +143,7 @@ class _Parts:
         self._numbers: dict[str | None, int] = {}  # as the file writes it, and as file names have it
         self._wanted = np.zeros(0, bool)
         self._seen = self._kept = np.zeros(0, np.int64)
+        self._room = Room()
 
     def codes(self, symbols: pa.DictionaryArray, line: int) -> Codes:
         """The code of each row of a block, whose first stands on this line."""
@@ -162,15 +164,18 @@ class _Parts:
         return codes
 
     def keep(
-        self, codes: Codes, line: int, judged: tuple[npt.NDArray[np.bool_], list[tuple[Fault, npt.NDArray[np.bool_]]]]
+        self,
+        codes: Codes,
+        block: Block,
+        judged: tuple[npt.NDArray[np.bool_], list[tuple[Fault, npt.NDArray[np.bool_]]]],
     ) -> npt.NDArray[np.bool_]:
-        """Which rows of a block stay; counts those that are wanted but have a fault, by symbol."""
+        """Which rows of a block stay; sets aside those that are wanted but have a fault, by symbol."""
         good, found = judged
         wanted = self._wanted[codes]
         for fault, bad in found:
             rows = np.flatnonzero(bad & wanted)
-            for code, first, count in zip(*np.unique(codes[rows], return_index=True, return_counts=True), strict=True):
-                self._parts[code].sieve.count(fault, int(rows[first]), line, int(count))
+            for code in np.unique(codes[rows]).tolist():
+                self._parts[code].sieve.set_aside(fault, rows[codes[rows] == code], block)
         keep: npt.NDArray[np.bool_] = good & wanted
         self._seen += np.bincount(codes, minlength=len(self._parts))
         self._kept += np.bincount(codes[keep], minlength=len(self._parts))
@@ -186,7 +191,7 @@ class _Parts:
             part.sieve.seen, part.sieve.kept = seen, kept
         wanted = [part for part in self._parts if part.wanted]
         if wanted and not any(part.sieve.kept for part in wanted):
-            reasons = [reason for part in wanted for reason in part.sieve.rejects][:_REASONS]
+            reasons = [reason for part in wanted for reason in part.sieve.rejects.because][:_REASONS]
             rows = sum(part.sieve.seen for part in wanted)
             raise SourceError(f"{self._path}: none of its {rows} rows can be used; {'; '.join(reasons)}")
         return self._parts
@@ -202,7 +207,7 @@ class _Parts:
             except InstrumentError as error:
                 why = str(error)
         wanted = instrument is not None and instrument in self._selection
-        sieve = Sieve(self._path, Rejects(), of=text)
+        sieve = Sieve(self._path, Rejects(), of=text, room=self._room)
         self._parts.append(_Part(text, instrument, wanted, line, why, sieve))
         self._numbers[text] = len(self._parts) - 1
         return len(self._parts) - 1

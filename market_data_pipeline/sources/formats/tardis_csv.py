@@ -42,7 +42,7 @@ def read_tardis(
 ) -> Iterator[pa.RecordBatch]:
     """Streams one file, in its order.
 
-    Set aside and counted are rows of another exchange or symbol, rows further than a day from the file's day, and in
+    Set aside are rows of another exchange or symbol, rows further than a day from the file's day, and in
     trades and liquidations those without a side or with a price or amount that is not above 0. Columns may stand in any
     order; unknown ones are ignored.
 
@@ -52,7 +52,7 @@ def read_tardis(
         day: the file's day.
         exchange: the vendor's exchange id, as in the file's name.
         symbol: the symbol as in the file's name.
-        rejects: counts what is set aside.
+        rejects: told of what is set aside.
 
     Yields:
         Batches of `dataset.own_schema`, none of them empty.
@@ -65,7 +65,7 @@ def read_tardis(
         rows, faults = own_rows(block, dataset, day, exchange)
         symbols = block.rows.column("symbol")
         foreign = unlike("symbol", symbols, lambda text: file_symbol(text) == file_symbol(symbol), symbol)
-        batch = usable_rows(rows, sieve, block.line, [foreign, *faults])
+        batch = usable_rows(rows, sieve, block, [foreign, *faults])
         if batch.num_rows:
             yield batch
     sieve.finish()

@@ -1,4 +1,4 @@
-"""Rows that parse but cannot be used: which they are, and counting them by reason with the first place."""
+"""Rows that parse but cannot be used: which they are, how many by reason, and what stands in them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,11 +11,18 @@ import pyarrow.compute as pc
 
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.model.rows import Rejects
+from market_data_pipeline.model.rows import Reject, Rejects
+from market_data_pipeline.sources.formats.csv_ticks import Block
 from market_data_pipeline.sources.formats.unpack import Origin
 
 _SIDES = pa.array(["buy", "sell", "unknown"])
 _SHOWN = 60
+KEPT_OF_A_REASON = 1_000
+"""Rows of a file (in a grouped one: of an instrument) that are kept of each reason."""
+KEPT_OF_A_FILE = 20_000
+"""Rows of a file that are kept in all, so that a rotten grouped file cannot fill memory."""
+LONGEST_TEXT = 2_000
+"""Characters of a row that are kept."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +41,25 @@ class Fault:
 
 
 @dataclass
-class Sieve:
-    """Sets aside the rows of one file that cannot be used, and counts them.
+class Room:
+    """How many rows of a file may still be kept among those set aside."""
 
-    A row is counted once, under the first fault that it has. The reason names the first line on which it was found.
+    rows: int = field(default_factory=lambda: KEPT_OF_A_FILE)
+
+
+@dataclass
+class Sieve:
+    """Sets aside the rows of one file that cannot be used: counts all, keeps the first of each reason.
+
+    A row counts once, under the first fault that it has.
 
     Attributes:
         path: the file.
-        rejects: the count that is added to.
+        rejects: told of what is set aside.
         seen: rows that came in.
         kept: rows that can be used.
         of: whose rows they are, where the file holds those of others too.
+        room: shared by all sieves of a file.
     """
 
     path: Origin
@@ -52,31 +67,38 @@ class Sieve:
     seen: int = 0
     kept: int = 0
     of: str = ""
-    _reasons: dict[str, str] = field(default_factory=dict)
+    room: Room = field(default_factory=Room)
 
-    def keep(self, rows: int, line: int, faults: Iterable[Fault | None]) -> pa.Array | None:
-        """The filter for a block of rows whose first stands on this line; None where all can be used."""
+    def keep(self, block: Block, faults: Iterable[Fault | None]) -> pa.Array | None:
+        """The filter for a block of rows; None where all can be used."""
+        rows = block.rows.num_rows
         good, found = first_faults(rows, faults)
         for fault, bad in found:
-            self.count(fault, int(np.argmax(bad)), line, int(np.count_nonzero(bad)))
+            self.set_aside(fault, np.flatnonzero(bad), block)
         kept = int(np.count_nonzero(good))
         self.seen += rows
         self.kept += kept
         return None if kept == rows else pa.array(good)
 
-    def count(self, fault: Fault, row: int, line: int, rows: int) -> None:
-        """Counts some rows of a block under a fault.
+    def set_aside(self, fault: Fault, rows: npt.NDArray[np.int64], block: Block) -> None:
+        """Sets some rows of a block aside under a fault.
 
         Args:
             fault: what they have.
-            row: the first of them, counted from the block's first.
-            line: the line on which the block's first row stands.
-            rows: how many.
+            rows: which, counted from the block's first; rising, at least one.
+            block: whose rows.
         """
-        if fault.reason not in self._reasons:
-            found = str(fault.values[row].as_py())[:_SHOWN]
-            self._reasons[fault.reason] = f"{fault.reason} (first in {self.path} line {line + row}: {found!r})"
-        self.rejects[self._reasons[fault.reason]] += rows
+        reason, rejects = fault.reason, self.rejects
+        if reason not in rejects.places:
+            found = str(fault.values[int(rows[0])].as_py())[:_SHOWN]
+            rejects.places[reason] = f"{self.path} line {block.line + int(rows[0])}: {found!r}"
+        room = max(0, min(self.room.rows, KEPT_OF_A_REASON - rejects.counts[reason]))
+        name = file_name(self.path)
+        for row in rows[:room].tolist():
+            text = block.lines[row][: 4 * LONGEST_TEXT].decode("utf-8", "replace")
+            rejects.rows.append(Reject(name, block.line + row, reason, text[:LONGEST_TEXT]))
+            self.room.rows -= 1
+        rejects.counts[reason] += len(rows)
 
     def finish(self) -> None:
         """Ends the file.
@@ -88,8 +110,13 @@ class Sieve:
         if self.seen and not self.kept:
             whose = f" of {self.of}" if self.of else ""
             raise SourceError(
-                f"{self.path}: none of its {self.seen} rows{whose} can be used; {'; '.join(self._reasons.values())}"
+                f"{self.path}: none of its {self.seen} rows{whose} can be used; {'; '.join(self.rejects.because)}"
             )
+
+
+def file_name(origin: Origin) -> str:
+    """A file's name alone: where it lies differs between machines, and the lake's bytes must not."""
+    return str(origin).rsplit("/", 1)[-1]
 
 
 def first_faults(
@@ -163,14 +190,14 @@ def all_rows(dataset: Dataset, columns: dict[str, pa.Array]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=dataset.own_schema)
 
 
-def usable_rows(batch: pa.RecordBatch, sieve: Sieve, line: int, faults: Iterable[Fault | None]) -> pa.RecordBatch:
+def usable_rows(batch: pa.RecordBatch, sieve: Sieve, block: Block, faults: Iterable[Fault | None]) -> pa.RecordBatch:
     """The batch without the rows at fault.
 
     Args:
-        batch: some rows of a file.
-        sieve: counts what is set aside.
-        line: the line on which the first row stands.
+        batch: the rows of a block.
+        sieve: told of what is set aside.
+        block: the block, as the file has it.
         faults: what is wrong with the rows.
     """
-    keep = sieve.keep(batch.num_rows, line, faults)
+    keep = sieve.keep(block, faults)
     return batch if keep is None else batch.filter(keep)

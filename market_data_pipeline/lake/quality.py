@@ -1,0 +1,77 @@
+"""What is odd about the ticks and candles that lie in the lake: each day file is read once, a row group at a time."""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, datetime
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.checked import Finding, findings
+from market_data_pipeline.lake.master import listing_on
+from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.windows import DAY, midnight
+from market_data_pipeline.transforms.quality import Life, Thresholds, columns_of, oddities, rules_of, setting
+
+
+def quality_problems(
+    store: ObjectStore,
+    dataset: Dataset,
+    days: Sequence[date],
+    selection: Selection,
+    thresholds: Thresholds,
+    blocking: Collection[str] = (),
+) -> Iterator[Finding]:
+    """What is odd about each stored day of an instrument; a file that cannot be read is a finding, too.
+
+    Args:
+        store: the lake.
+        dataset: a dataset that stands in `transforms.quality.FLAWS`.
+        days: the days.
+        selection: which instruments.
+        thresholds: from where on something is odd.
+        blocking: the flaws that are errors; all others are warnings.
+    """
+    lives = lru_cache(maxsize=1)(lambda day: _Lives(store, dataset, day))
+
+    def look(found: DayObject, instrument: Instrument) -> Iterator[Finding]:
+        rules = rules_of(dataset, instrument, lives(found.day).of(instrument), thresholds)
+        for oddity in oddities(rules, _pieces(store, found.info.key, columns_of(rules))):
+            limits = ", ".join(f"{setting(name)}={getattr(thresholds, name):g}" for name in oddity.limits)
+            yield Finding(
+                f"{instrument} on {found.day}: {oddity.flaw}: {oddity.text}{f' ({limits})' if limits else ''}; "
+                f"{oddity.advice}",
+                odd=oddity.flaw not in blocking,
+            )
+
+    return findings(store, dataset, days, selection, look)
+
+
+class _Lives:
+    """What the lake knows of when instruments could be traded on a day."""
+
+    def __init__(self, store: ObjectStore, dataset: Dataset, day: date) -> None:
+        self._day = day
+        listed = listing_on(store, day).select(["instrument_id", "available_to"]).to_pylist()
+        self._ends: dict[str, datetime | None] = {row["instrument_id"]: row["available_to"] for row in listed}
+        self._before = {found.instrument for found in day_objects(store, dataset, day - DAY)}
+
+    def of(self, instrument: Instrument) -> Life:
+        """An instrument that nothing knew before the day may have begun on it; one that expires on it ends early."""
+        end = self._ends.get(instrument.id)
+        return Life(
+            self._day,
+            from_start=instrument.id in self._ends or instrument in self._before,
+            to_end=instrument.expiry != self._day and (end is None or end >= midnight(self._day + DAY)),
+        )
+
+
+def _pieces(store: ObjectStore, key: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    with store.open(key) as pinned, explained(store.uri_of(key)):
+        file = pq.ParquetFile(pinned.file)
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=list(columns))
