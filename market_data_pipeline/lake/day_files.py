@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.parquet import Span, explained, write_day_file
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
@@ -205,6 +206,7 @@ def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.
         raise LakeError(f"rows from {rows.origin} belong to no instrument")
 
 
+@whole
 def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
     """A day file's own columns.
 

@@ -6,7 +6,6 @@ Everything must lie on one file system, for a file is published by renaming it. 
 
 import os
 import stat
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,14 +28,11 @@ from market_data_pipeline.lake.stores.disk import (
     locked_file,
     make_folders,
     seal,
+    sweep_orphans,
     sync_folder,
-    unlink_unlocked,
 )
 from market_data_pipeline.lake.stores.keys import check_change, checked_key, checked_prefix, is_key
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
-
-ORPHAN_SECONDS = 60.0
-"""A temporary file younger than this is never swept: its maker may not have locked it yet."""
 
 _STRIPES = 256
 _ATTEMPTS = 100
@@ -167,14 +163,8 @@ class LocalStore:
 
     def sweep(self) -> int:
         """Removes temporary files that nobody has locked."""
-        removed = 0
         with explained(f"{self._temp} cannot be swept"):
-            for path in self._temp.iterdir() if self._temp.is_dir() else ():
-                with suppress(FileNotFoundError):
-                    # Linking changes ctime, so that a fresh link to an old file counts as young.
-                    if time.time() - path.lstat().st_ctime >= ORPHAN_SECONDS and unlink_unlocked(path):
-                        removed += 1
-        return removed
+            return sweep_orphans(self._temp.iterdir() if self._temp.is_dir() else ())
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
