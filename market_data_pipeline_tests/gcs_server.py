@@ -8,8 +8,10 @@ import argparse
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -338,6 +340,18 @@ def _only(page: dict[str, Any], fields: str | None) -> dict[str, Any]:
         inner = items.group(1).split(",")
         kept["items"] = [{name: item[name] for name in inner if name in item} for item in page["items"]]
     return kept
+
+
+@contextlib.contextmanager
+def running_apart() -> Iterator[str]:
+    """A server in a process of its own, so that it has an interpreter to itself; gives its address."""
+    command = [sys.executable, "-m", __spec__.name, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().partition("=")[2]
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
