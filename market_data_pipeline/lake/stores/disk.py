@@ -112,6 +112,12 @@ def copy_into(source: Path, handle: int) -> None:
     os.fchmod(handle, 0o444)
 
 
+def discard(path: Path) -> None:
+    """Removes a temporary file, if it is there; where that is refused, sweeping removes it once it can be."""
+    with suppress(OSError):
+        path.unlink()
+
+
 def sweep_orphans(files: Iterable[Path]) -> int:
     """Removes temporary files that are old enough and that nobody has locked; returns how many."""
     removed = 0

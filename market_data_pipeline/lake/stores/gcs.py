@@ -17,7 +17,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 
 from market_data_pipeline.lake.stores.content import ByteCount, crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ALWAYS, Expect, ObjectInfo
-from market_data_pipeline.lake.stores.disk import explained_when_full, lake_error, locked_file, sweep_orphans
+from market_data_pipeline.lake.stores.disk import discard, explained_when_full, lake_error, locked_file, sweep_orphans
 from market_data_pipeline.lake.stores.gcs_client import client_from_environment, without_background_requests
 from market_data_pipeline.lake.stores.gcs_errors import Place, bucket_is_missing, explained
 from market_data_pipeline.lake.stores.gcs_objects import ATTEMPTS, Content, Objects
@@ -115,8 +115,10 @@ class GcsStore:
             with explained_when_full(path):
                 yield path
         finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            try:
+                discard(path)
+            finally:
+                os.close(handle)
 
     def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
         """Uploads the staged file under the first key and copies it to the others; raises ObjectChanged."""

@@ -21,6 +21,7 @@ from market_data_pipeline.lake.stores.disk import (
     LINK_REFUSED,
     Identity,
     copy_into,
+    discard,
     explained,
     explained_when_full,
     identity,
@@ -131,8 +132,10 @@ class LocalStore:
             with explained_when_full(path):
                 yield path
         finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            try:
+                discard(path)
+            finally:
+                os.close(handle)
 
     def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
         """Publishes the staged file under each key by a hard link; raises ObjectChanged."""
@@ -225,7 +228,7 @@ class LocalStore:
                         raise
         finally:
             # Renaming a link onto its own inode does nothing and leaves the temporary name: it is always removed.
-            temp.unlink(missing_ok=True)
+            discard(temp)
         return copied
 
     def _second_name(self, staged: Path) -> tuple[Path, bool]:
@@ -243,7 +246,7 @@ class LocalStore:
         try:
             copy_into(staged, handle)
         except BaseException:
-            path.unlink(missing_ok=True)
+            discard(path)
             raise
         finally:
             os.close(handle)
