@@ -249,19 +249,18 @@ def killed_runs(ground: Ground, kills: int, seed: int) -> Iterator[Kill]:
         ready.recv()
         began = time.monotonic()
         process.join(draw.uniform(0.0, longest) if turn else None)
-        alive = process.is_alive()
-        if alive:
-            os.kill(process.pid or 0, signal.SIGKILL)
+        process.kill()
         process.join()
         took = time.monotonic() - began
-        assert process.exitcode == (-signal.SIGKILL if alive else 0)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        killed = process.exitcode != 0
         longest = longest or took
         midway = assert_before_or_after(ground.again(), before, after)
         left = sum(not is_key(name) for name in ground.names())
         write_version(ground.again(), version)
         assert_whole(ground, after)
         if turn:
-            yield Kill(took, midway if alive else None, left)
+            yield Kill(took, midway if killed else None, left)
 
 
 def _live(open_store: Callable[[], ObjectStore], version: int, tell: Any) -> None:
