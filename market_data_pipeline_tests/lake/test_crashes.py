@@ -3,10 +3,14 @@
 Here every few of them; `benchmarks.crashes` takes all, and kills as often as it is asked to.
 """
 
+import logging
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from market_data_pipeline.lake.stores import disk
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline_tests.lake.crashes import (
     DISK_FULL,
@@ -49,3 +53,21 @@ def test_a_disk_that_is_full_or_read_only_from_some_call_on(
 
 def test_processes_that_are_killed(ground: Ground) -> None:
     assert len(list(killed_runs(ground, 4, 1))) == 4
+
+
+def test_the_next_write_sweeps_what_killed_runs_left(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "lake" / ".lake" / "tmp" if ground.kind == "local" else tmp_path
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    stray = folder / "market-data-staged-left"
+    stray.write_bytes(b"half")
+    write_version(ground.again(), 0)
+    assert stray.exists()  # too young: its maker may not have locked it yet
+    monkeypatch.setattr(disk, "ORPHAN_SECONDS", 0.0)
+    with ground.again().stage() as held, caplog.at_level(logging.INFO):
+        write_version(ground.again(), 1)
+        assert held.exists()
+    assert not stray.exists()
+    assert "1 temporary files that killed runs had left were removed" in caplog.text
