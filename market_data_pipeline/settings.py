@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from pathlib import Path
 
-from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.lake.stores import folder_at, open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT, TIMEFRAMES
 from market_data_pipeline.model.errors import MarketDataError, SettingError
@@ -38,6 +38,7 @@ _RECIPE = Recipe()
 _GIGABYTE = 10**9
 _MOST_DOWNLOADS = 64
 _MOST_TRAINING_DAYS = 3_660
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 
 VARIABLES = (
@@ -127,7 +128,7 @@ class Settings:
             lake=values["MARKET_DATA_LAKE"],
             buckets={root: values[name] for name, root in _BUCKETS.items()},
             source=source,
-            source_path=Path(path).expanduser() if path else None,
+            source_path=folder_at(path, "MARKET_DATA_SOURCE_PATH") if path else None,
             remote=_remote(values),
             selection=_selection(values["MARKET_DATA_INSTRUMENTS"]),
             start=_start(values["MARKET_DATA_START"]),
@@ -145,11 +146,21 @@ class Settings:
 
 
 def read_values(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, str]:
-    """The texts of all settings: of the environment, else of `.env`, else the defaults; an empty text is none."""
+    """The texts of all settings: of the environment, else of `.env`, else the defaults; an empty text is none.
+
+    Raises:
+        SettingError: `.env` cannot be read.
+    """
     from dotenv import dotenv_values
 
     given = os.environ if environment is None else environment
-    stored = dotenv_values((folder or Path.cwd()) / ".env")
+    path = (folder or Path.cwd()) / ".env"
+    try:
+        stored = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        # no cause: the decoder's error holds the whole file, and keys stand in it
+        raise SettingError(f"{path}: the file of settings cannot be read: {why}") from None
     return {
         variable.name: (given.get(variable.name) or stored.get(variable.name) or variable.default).strip()
         for variable in VARIABLES
@@ -166,7 +177,7 @@ def _selection(text: str) -> Selection:
 
 def _remote(values: Mapping[str, str]) -> Remote:
     downloads, gigabytes = values["MARKET_DATA_DOWNLOADS"], values["MARKET_DATA_CACHE_GB"]
-    if not downloads.isdecimal() or not 1 <= int(downloads) <= _MOST_DOWNLOADS:
+    if not _NUMBER.fullmatch(downloads) or not 1 <= int(downloads) <= _MOST_DOWNLOADS:
         raise SettingError(f"MARKET_DATA_DOWNLOADS is {downloads!r}; expected a number from 1 to {_MOST_DOWNLOADS}")
     if not _DECIMAL.fullmatch(gigabytes):
         raise SettingError(f"MARKET_DATA_CACHE_GB is {gigabytes!r}; expected a number of gigabytes, 0 for no cache")
@@ -177,7 +188,7 @@ def _remote(values: Mapping[str, str]) -> Remote:
         binance_url=values["BINANCE_BASE_URL"],
         binance_list_url=values["BINANCE_LIST_URL"],
         downloads=int(downloads),
-        cache=Path(values["MARKET_DATA_CACHE"]).expanduser(),
+        cache=folder_at(values["MARKET_DATA_CACHE"], "MARKET_DATA_CACHE"),
         cache_bytes=round(float(gigabytes) * _GIGABYTE),
     )
 
@@ -205,7 +216,7 @@ def _start(text: str) -> date:
 def _days(text: str) -> int | None:
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not _NUMBER.fullmatch(text) or int(text) < 1:
         raise SettingError(f"MARKET_DATA_DAYS_PER_RUN is {text!r}; expected a number of days, 1 or more")
     return int(text)
 

@@ -8,8 +8,11 @@ import argparse
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +59,7 @@ class Fault:
         status: the answer given instead of the right one.
         cut: the connection breaks after so many bytes of the right answer's body.
         lost: the request is carried out, but the connection breaks before any answer.
+        slow: seconds before it is carried out.
     """
 
     matches: Callable[[Request], bool]
@@ -63,6 +67,7 @@ class Fault:
     status: int | None = None
     cut: int | None = None
     lost: bool = False
+    slow: float = 0.0
 
 
 @dataclass
@@ -82,6 +87,7 @@ class GcsServer:
         page_size: the most entries of one page of a listing.
         rewrite_step: how many bytes one rewrite request copies; None for all at once.
         after: called with each request once it was carried out, before it is answered.
+        weather: asked for a fault for each request for which no other was asked for.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -106,6 +112,7 @@ class GcsServer:
         self.page_size = 1000
         self.rewrite_step: int | None = None
         self.after: Callable[[Request], None] | None = None
+        self.weather: Callable[[Request], Fault | None] | None = None
 
     def start(self) -> "GcsServer":
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -136,7 +143,7 @@ class GcsServer:
                 if fault.times and fault.matches(request):
                     fault.times -= 1
                     return fault
-        return None
+            return self.weather(request) if self.weather else None
 
     def answer(self, request: Request) -> Answer:
         """Carries out a request."""
@@ -248,6 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, url.path, dict(parse_qsl(url.query)), headers, body)
         fault = self.gcs.take_fault(request)
+        if fault and fault.slow:
+            time.sleep(fault.slow)
         try:
             if fault and fault.status:
                 raise Refused(fault.status, "a fault that a test asked for")
@@ -338,6 +347,18 @@ def _only(page: dict[str, Any], fields: str | None) -> dict[str, Any]:
         inner = items.group(1).split(",")
         kept["items"] = [{name: item[name] for name in inner if name in item} for item in page["items"]]
     return kept
+
+
+@contextlib.contextmanager
+def running_apart() -> Iterator[str]:
+    """A server in a process of its own, so that it has an interpreter to itself; gives its address."""
+    command = [sys.executable, "-m", __spec__.name, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().partition("=")[2]
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

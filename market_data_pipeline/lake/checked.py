@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.derived import TRADES, day_window
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles
@@ -147,6 +148,7 @@ def _stored(
                 yield found, found.instrument
 
 
+@whole
 def _traded(store: ObjectStore, instrument: Instrument, day: date) -> list[tuple[float, int]]:
     """The sums that candles of a day may have: without, with one and (last) with both of the files beside its own."""
     sums = {}

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.parquet import Span, explained, write_day_file
 from market_data_pipeline.lake.quarantine import quarantined
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
@@ -224,6 +225,7 @@ def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.
         raise LakeError(f"rows from {rows.origin} belong to no instrument")
 
 
+@whole
 def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
     """A day file's own columns.
 

@@ -18,6 +18,7 @@ from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
 from market_data_pipeline.lake.parquet import explained, span_of
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
@@ -123,6 +124,15 @@ def _first_candles(
     selected: Selected,
     _: Rejects,
 ) -> Iterator[pa.RecordBatch]:
+    made, counts = _candles(store, day, instrument, contract_of, fill)
+    selected.add(day, counts)
+    yield from made.to_batches()
+
+
+@whole
+def _candles(
+    store: ObjectStore, day: date, instrument: Instrument, contract_of: ContractOf, fill: Fill
+) -> tuple[pa.Table, Counter[date]]:
     counts: Counter[date] = Counter()
     with trades_of(store, instrument, day) as series:
         close = None
@@ -133,8 +143,7 @@ def _first_candles(
         made = candles_from_trades(
             trades, day, TIMEFRAMES["1m"], contract_of(instrument), fill=fill, previous_close=close
         )
-    selected.add(day, counts)
-    yield from made.to_batches()
+    return made, counts
 
 
 def coarser_candles(
@@ -188,6 +197,7 @@ def _availability(
     yield from with_others(store, AVAILABILITY, made, day, selection).to_batches()
 
 
+@whole
 def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Observed:
     """What a day file holds, read a row group at a time."""
     tick = dataset.kind is Kind.TICKS

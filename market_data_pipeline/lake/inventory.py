@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.months import targets_of
 from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -54,6 +55,7 @@ def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
             yield Share(dataset.name, layout.name, len(parts), sum(r for r, _ in parts), sum(b for _, b in parts))
 
 
+@whole
 def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
     try:
         with store.open(key) as pinned, explained(store.uri_of(key)):
@@ -62,6 +64,7 @@ def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
         return None
 
 
+@whole
 def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
     try:
         with store.open(key) as pinned, explained(store.uri_of(key)):

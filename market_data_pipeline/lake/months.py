@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
 from market_data_pipeline.lake.parquet import explained, month_digests, splice_month
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Dataset
@@ -126,6 +127,7 @@ def _by_rows(
                 yield layout, group, day
 
 
+@whole
 def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
     key = dataset.path(dataset.layouts[0], day)
     try:

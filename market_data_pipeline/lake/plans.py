@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import day_objects, stored_fields
 from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.parquet import explained, row_group_days, with_values
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, day_values
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -126,6 +127,7 @@ def pieces(store: ObjectStore, question: Question, layout: Layout) -> list[Piece
     ]
 
 
+@whole
 def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Sequence[str]) -> list[pa.Table]:
     """The rows of one object that a question asks for, as tables with these columns (and `instrument_id` of a group).
 

@@ -20,6 +20,7 @@ from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
@@ -130,6 +131,7 @@ class MarketDataLake:
         names = _columns(asked, columns)
         question = _question(asked, instruments, start, end, venue, instrument_type)
 
+        @whole
         def read(instrument: Instrument) -> list[pa.Table]:
             window = question.window
             return list(self.stream_ticks(instrument, data_type, window.start, window.end, columns=names))
@@ -145,7 +147,12 @@ class MarketDataLake:
         *,
         columns: Sequence[str] | None = None,
     ) -> Iterator[pa.Table]:
-        """One instrument's ticks as `ticks` gives them, but in pieces that follow one another, in bounded memory."""
+        """One instrument's ticks as `ticks` gives them, but in pieces that follow one another, in bounded memory.
+
+        Raises:
+            ObjectChanged: another run replaced a file when some of its rows may have been given already, and the store
+                (Google Cloud Storage) keeps no replaced files: begin anew.
+        """
         asked = dataset(data_type, Kind.TICKS)
         names = _columns(asked, columns)
         one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
@@ -252,14 +259,8 @@ class MarketDataLake:
             WindowError, InstrumentError: the question cannot be understood.
             LakeError: the map cannot be read.
         """
-        day = as_day(date)
         names = [*_LISTING, *_OBSERVED] if observed else _LISTING
-        try:
-            key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
-            with self._store.open(key) as pinned, explained(self._store.uri_of(key)):
-                rows = pq.ParquetFile(pinned.file).read(columns=names).select(names)
-        except ObjectNotFound:
-            rows = _AVAILABILITY.schema.empty_table()
+        rows = self._map(as_day(date), names)
         for name, value in _narrowed(venue, instrument_type).items():
             rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
         return rows.select(names)
@@ -297,6 +298,15 @@ class MarketDataLake:
         tables = chain.from_iterable(stored_rejects(self._store, each, days, selection) for each in asked)
         return _table(first, names, tables)
 
+    @whole
+    def _map(self, day: date, names: Sequence[str]) -> pa.Table:
+        key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
+        try:
+            with self._store.open(key) as pinned, explained(self._store.uri_of(key)):
+                return pq.ParquetFile(pinned.file).read(columns=names).select(names)
+        except ObjectNotFound:
+            return _AVAILABILITY.schema.empty_table()
+
     def coverage(self, dataset: str, start: Moment, end: Moment, *, instruments: Instruments = None) -> pa.Table:
         """What is stored of a dataset, for each day that a window touches and each instrument.
 
@@ -322,6 +332,7 @@ class MarketDataLake:
         }
         named = {instrument for _, instrument in found} | set(question.exact or ())
 
+        @whole
         def describe(place: tuple[date, Instrument | None]) -> dict[str, object]:
             info = found.get(place)
             row: dict[str, object] = {
@@ -330,16 +341,20 @@ class MarketDataLake:
                 "rows": 0,
                 "bytes": 0,
             }
-            if info is not None:
+            if info is None:
+                return row
+            try:
                 with self._store.open(info.key) as pinned, explained(self._store.uri_of(info.key)):
                     span = span_of(pq.ParquetFile(pinned.file).metadata, asked)
-                row |= {
-                    "rows": span.rows,
-                    "bytes": info.size,
-                    "first_timestamp": span.first,
-                    "last_timestamp": span.last,
-                }
-            return row
+                    size = pinned.info.size
+            except ObjectNotFound:  # another run has deleted it since it was listed
+                return row
+            return row | {
+                "rows": span.rows,
+                "bytes": size,
+                "first_timestamp": span.first,
+                "last_timestamp": span.last,
+            }
 
         places = [(day, instrument) for day in days for instrument in sorted(named, key=str)]
         return pa.Table.from_pylist(list(_parallel(describe, places)), _COVERAGE)

@@ -13,6 +13,7 @@ from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.derived import day_window, trades_of
 from market_data_pipeline.lake.histories import FINEST, instrument_days, stored_candles
 from market_data_pipeline.lake.ordering import within
+from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe
@@ -118,6 +119,7 @@ def _technical(
     yield from in_order(each.table for each in found.values()).to_batches()
 
 
+@whole
 def _delays(store: ObjectStore, day: date, instrument: Instrument) -> Delays:
     with trades_of(store, instrument, day) as series:
         return delays_of(series.read(day_window(day), TRADE_COLUMNS), day)

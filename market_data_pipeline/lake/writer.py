@@ -4,6 +4,7 @@ The `by_date` layout is the truth; all else is made from it: first the day files
 files are put together from them (`lake.months`).
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,6 +16,8 @@ from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def write_days(
     rows fail, keep what they had. An instrument of the selection that `rows` no longer have goes from every layout,
     unless something of that day could not be told apart.
 
+    First of all it sweeps up what killed runs have left behind.
+
     Args:
         store: the lake.
         dataset: whose rows.
@@ -78,6 +83,8 @@ def write_days(
         LakeError: the lake cannot be written, or `rows` are not what the dataset declares. Day files that were
             written until then stay; running again completes the rest.
     """
+    if strays := store.sweep():
+        log.info("%s: %d temporary files that killed runs had left were removed", store.uri, strays)
     before = store.bytes_written
     files, failures = land(store, dataset, rows, threads, progress)
     gone = _gone(store, dataset, days, selection, files, failures)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from market_data_pipeline.lake.stores import local
+from market_data_pipeline.lake.stores import disk, local
 from market_data_pipeline.lake.stores.contract import ObjectInfo
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
@@ -222,7 +222,7 @@ def test_what_a_killed_run_left_is_swept_once_it_is_old(store: LocalStore, monke
     assert process.exitcode == -signal.SIGKILL
     assert len(temps(store)) == 2
     assert store.sweep() == 0  # too young
-    monkeypatch.setattr(local, "ORPHAN_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "ORPHAN_SECONDS", 0.0)
     with store.stage() as held:
         held.write_bytes(b"in use")
         assert store.sweep() == 2

@@ -7,7 +7,7 @@ import pytest
 
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.sources.formats import unpack
-from market_data_pipeline.sources.formats.unpack import first_line, line_blocks
+from market_data_pipeline.sources.formats.unpack import Packed, first_line, line_blocks
 
 TEXT = b"".join(b"%d,%d\n" % (i, i * 7919) for i in range(4000))
 
@@ -130,3 +130,34 @@ def test_what_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SourceError, match="is no regular file"):
         list(line_blocks(tmp_path / "folder.csv"))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_could_unpack_without_bounds_is_refused(path, method):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("a.csv", TEXT)
+    with pytest.raises(SourceError, match=rf"'a\.csv' is packed by method {method}, not deflate"):
+        list(line_blocks(path("a.zip", buffer.getvalue())))
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.zip", "packed"])
+def test_a_bomb_of_lines_is_refused_long_before_it_is_unpacked(path, monkeypatch, name):
+    monkeypatch.setattr(unpack, "BLOCK", 1 << 16)
+    monkeypatch.setattr(unpack, "_ALWAYS_BELIEVED", 1 << 20)
+    bomb = b"1,1\n" * (8 << 20)
+    content = zipped(("a.csv", bomb)) if name == "a.zip" else gzip.compress(bomb)
+    origin = Packed("bomb", ".gz", lambda: io.BytesIO(content)) if name == "packed" else path(name, content)
+    unpacked: list[int] = []
+    with pytest.raises(SourceError, match="unpacks to more than 200 times its size"):
+        unpacked.extend(len(block) for block in line_blocks(origin))
+    assert sum(unpacked) < len(bomb) / 4
+
+
+@pytest.mark.parametrize("name", ["../../a.csv", "/etc/a.csv", "..\\a.csv"])
+def test_a_members_name_leads_nowhere(path, tmp_path, name):
+    zip_ = path("a.zip", zipped((name, TEXT)))
+    before = {each.name for each in tmp_path.parent.iterdir()}
+    assert b"".join(line_blocks(zip_)) == TEXT
+    assert {each.name for each in tmp_path.iterdir()} == {"a.zip"}
+    assert {each.name for each in tmp_path.parent.iterdir()} == before

@@ -1,5 +1,5 @@
 """Object stores: one contract, the local disk and Google Cloud Storage."""
 
-from market_data_pipeline.lake.stores.opening import open_store
+from market_data_pipeline.lake.stores.opening import folder_at, open_store
 
-__all__ = ["open_store"]
+__all__ = ["folder_at", "open_store"]

@@ -8,11 +8,15 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from market_data_pipeline.model.errors import LakeError
+
+ORPHAN_SECONDS = 60.0
+"""A temporary file younger than this is never swept: its maker may not have locked it yet."""
 
 LINK_REFUSED = frozenset({errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What a file system answers that makes no (further) hard link; a copy is made then."""
@@ -89,9 +93,9 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def locked_file(path: Path, flags: int) -> int:
+def locked_file(path: Path, flags: int, mode: int = 0o666) -> int:
     """Opens a file and waits until no other handle has it locked; closing the handle lets go of it."""
-    handle = os.open(path, flags | os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    handle = os.open(path, flags | os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, mode)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
     except BaseException:
@@ -106,6 +110,23 @@ def copy_into(source: Path, handle: int) -> None:
         shutil.copyfileobj(original, copy, 1 << 20)
     os.fsync(handle)
     os.fchmod(handle, 0o444)
+
+
+def discard(path: Path) -> None:
+    """Removes a temporary file, if it is there; where that is refused, sweeping removes it once it can be."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def sweep_orphans(files: Iterable[Path]) -> int:
+    """Removes temporary files that are old enough and that nobody has locked; returns how many."""
+    removed = 0
+    for path in files:
+        with suppress(FileNotFoundError, PermissionError):  # gone meanwhile, or another user's
+            # Linking changes ctime, so that a fresh link to an old file counts as young.
+            if time.time() - path.lstat().st_ctime >= ORPHAN_SECONDS and unlink_unlocked(path):
+                removed += 1
+    return removed
 
 
 def unlink_unlocked(path: Path) -> bool:

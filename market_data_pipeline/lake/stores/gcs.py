@@ -4,18 +4,20 @@ Only this module and its `gcs_…` neighbours import Google's client, and only a
 """
 
 import base64
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from google.api_core.exceptions import NotFound, RequestRangeNotSatisfiable
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from market_data_pipeline.lake.stores.content import ByteCount, crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ALWAYS, Expect, ObjectInfo
-from market_data_pipeline.lake.stores.disk import explained_when_full
+from market_data_pipeline.lake.stores.disk import discard, explained_when_full, lake_error, locked_file, sweep_orphans
 from market_data_pipeline.lake.stores.gcs_client import client_from_environment, without_background_requests
 from market_data_pipeline.lake.stores.gcs_errors import Place, bucket_is_missing, explained
 from market_data_pipeline.lake.stores.gcs_objects import ATTEMPTS, Content, Objects
@@ -29,6 +31,7 @@ TAIL_BYTES = 256 * 1024
 """What `open` reads at once: the whole of a small object, the footer of a large one."""
 
 _REMEMBERED = 65_536
+_STAGED = "market-data-staged-"
 _FIELDS = "items(name,size,crc32c,generation),nextPageToken"
 
 
@@ -102,12 +105,20 @@ class GcsStore:
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
-        """An empty file in a temporary folder of this machine."""
-        with tempfile.TemporaryDirectory(prefix="market-data-") as folder:
-            path = Path(folder) / "staged"
+        """A new empty file in the temporary folder of this machine, locked so that `sweep` leaves it alone."""
+        path = Path(tempfile.gettempdir()) / f"{_STAGED}{uuid4().hex}"
+        try:
+            handle = locked_file(path, os.O_EXCL, 0o600)
+        except OSError as error:
+            raise lake_error(f"{path} cannot be written", error) from error
+        try:
             with explained_when_full(path):
-                path.touch()
                 yield path
+        finally:
+            try:
+                discard(path)
+            finally:
+                os.close(handle)
 
     def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
         """Uploads the staged file under the first key and copies it to the others; raises ObjectChanged."""
@@ -148,8 +159,11 @@ class GcsStore:
         raise ObjectChanged(f"{place.uri}: is no longer what was expected; read it again")
 
     def sweep(self) -> int:
-        """Nothing: an upload that was broken off leaves no object."""
-        return 0
+        """Removes staged files of killed runs from this machine's temporary folder.
+
+        An upload that was broken off leaves no object in the bucket.
+        """
+        return sweep_orphans(Path(tempfile.gettempdir()).glob(f"{_STAGED}*"))
 
     def _place(self, key: str) -> Place:
         return self._place_of(checked_key(key))

@@ -6,7 +6,6 @@ Everything must lie on one file system, for a file is published by renaming it. 
 
 import os
 import stat
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from market_data_pipeline.lake.stores.disk import (
     LINK_REFUSED,
     Identity,
     copy_into,
+    discard,
     explained,
     explained_when_full,
     identity,
@@ -29,14 +29,11 @@ from market_data_pipeline.lake.stores.disk import (
     locked_file,
     make_folders,
     seal,
+    sweep_orphans,
     sync_folder,
-    unlink_unlocked,
 )
 from market_data_pipeline.lake.stores.keys import check_change, checked_key, checked_prefix, is_key
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
-
-ORPHAN_SECONDS = 60.0
-"""A temporary file younger than this is never swept: its maker may not have locked it yet."""
 
 _STRIPES = 256
 _ATTEMPTS = 100
@@ -135,8 +132,10 @@ class LocalStore:
             with explained_when_full(path):
                 yield path
         finally:
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            try:
+                discard(path)
+            finally:
+                os.close(handle)
 
     def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
         """Publishes the staged file under each key by a hard link; raises ObjectChanged."""
@@ -167,14 +166,8 @@ class LocalStore:
 
     def sweep(self) -> int:
         """Removes temporary files that nobody has locked."""
-        removed = 0
         with explained(f"{self._temp} cannot be swept"):
-            for path in self._temp.iterdir() if self._temp.is_dir() else ():
-                with suppress(FileNotFoundError):
-                    # Linking changes ctime, so that a fresh link to an old file counts as young.
-                    if time.time() - path.lstat().st_ctime >= ORPHAN_SECONDS and unlink_unlocked(path):
-                        removed += 1
-        return removed
+            return sweep_orphans(self._temp.iterdir() if self._temp.is_dir() else ())
 
     def _path(self, key: str) -> Path:
         return self.root / checked_key(key)
@@ -235,7 +228,7 @@ class LocalStore:
                         raise
         finally:
             # Renaming a link onto its own inode does nothing and leaves the temporary name: it is always removed.
-            temp.unlink(missing_ok=True)
+            discard(temp)
         return copied
 
     def _second_name(self, staged: Path) -> tuple[Path, bool]:
@@ -253,7 +246,7 @@ class LocalStore:
         try:
             copy_into(staged, handle)
         except BaseException:
-            path.unlink(missing_ok=True)
+            discard(path)
             raise
         finally:
             os.close(handle)

@@ -37,13 +37,23 @@ def open_store(
     if not text.startswith("gs://"):
         if _SCHEME.match(text):
             raise SettingError(f"{text!r} is no address of a lake; {_POSSIBLE}")
-        return LocalStore(Path(url).expanduser())
+        return LocalStore(folder_at(text, "the lake's address"))
     places = _places(text, buckets or {})
 
     from market_data_pipeline.lake.stores.gcs import GcsStore, client_from_environment
 
     address = text if text == "gs://" else text.rstrip("/")
     return GcsStore(client or client_from_environment(emulator), places, uri=address)
+
+
+def folder_at(text: str, whose: str) -> Path:
+    """The path of a folder, with `~` as the shell reads it; raises SettingError where it can be none."""
+    if "\0" in text:
+        raise SettingError(f"{whose} is {text!r}: no folder's name holds a zero byte")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # `~name` of a user who is not known here
+        raise SettingError(f"{whose} is {text!r}: {error}; write the folder out") from error
 
 
 def _places(url: str, buckets: Mapping[str, str]) -> dict[str, tuple[str, str]]:

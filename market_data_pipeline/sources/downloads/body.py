@@ -48,6 +48,10 @@ class Body(io.RawIOBase):
         """The checksum of the bytes that were given out, in hexadecimal."""
         return self._digest.hexdigest()
 
+    def tell(self) -> int:
+        """How many bytes have been read."""
+        return self.received
+
     def readable(self) -> bool:
         """True."""
         return True

@@ -1,6 +1,7 @@
 """The bytes of a vendor's file, unpacked as a stream of whole lines: gzip, zip or plain, checked to the last byte."""
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +19,11 @@ BLOCK = 4 << 20
 _LONGEST_LINE = 1 << 20
 _LARGEST = 1 << 37
 """Unpacked bytes of the largest file that is believed (128 GiB; the largest day of a vendor is a tenth of it)."""
+_ALWAYS_BELIEVED = 1 << 30
+_DENSEST = 200
+"""Unpacked bytes for each packed one in what is larger than a GiB (ticks pack to a tenth, zeros to a thousandth)."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a zip's file may be packed: of these no more is unpacked at once than was asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,10 @@ class Packed:
 Origin = Path | Packed
 """Where a vendor's file is read from; in a message it is its name."""
 
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
+_BROKEN = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError),
+    *(ValueError, OverflowError, struct.error),  # what zipfile says of some damaged lists of files
+)
 
 
 def line_blocks(origin: Origin) -> Generator[bytes, None, None]:
@@ -55,8 +64,8 @@ def line_blocks(origin: Origin) -> Generator[bytes, None, None]:
             found has been given by then.
     """
     try:
-        with _opened(origin) as read:
-            yield from _whole_lines(origin, read)
+        with _opened(origin) as (read, packed):
+            yield from _whole_lines(origin, read, packed)
     except _BROKEN as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise SourceError(f"{origin}: cannot be opened: {error.strerror}") from error
@@ -70,20 +79,22 @@ def first_line(origin: Origin) -> str | None:
         SourceError: as `line_blocks`.
     """
     try:
-        with _opened(origin) as read:
+        with _opened(origin) as (read, _):
             start = read(1 << 16)
     except _BROKEN as error:
         raise SourceError(f"{origin}: torn or damaged ({error}); fetch it again") from error
     return start.split(b"\n", 1)[0].decode("utf-8-sig", "replace").rstrip("\r") if start else None
 
 
-def _whole_lines(origin: Origin, read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _whole_lines(origin: Origin, read: Callable[[int], bytes], packed: Callable[[], int]) -> Iterator[bytes]:
     held = rest = b""
     total = 0
     while chunk := read(BLOCK):
         total += len(chunk)
         if total > _LARGEST:
             raise SourceError(f"{origin}: unpacks to more than {_LARGEST >> 30} GiB, which no day of ticks does")
+        if total > _ALWAYS_BELIEVED and total > _DENSEST * max(packed(), 1):
+            raise SourceError(f"{origin}: unpacks to more than {_DENSEST} times its size, which no day of ticks does")
         end = chunk.rfind(b"\n") + 1
         if not end:
             rest += chunk
@@ -100,10 +111,11 @@ def _whole_lines(origin: Origin, read: Callable[[int], bytes]) -> Iterator[bytes
 
 
 @contextmanager
-def _opened(origin: Origin) -> Iterator[Callable[[int], bytes]]:
+def _opened(origin: Origin) -> Iterator[tuple[Callable[[int], bytes], Callable[[], int]]]:
+    """What reads the unpacked bytes, and what tells how many packed ones there are, or were needed so far."""
     if isinstance(origin, Packed):
         with origin.open() as packed, _unpacked(origin, origin.suffix, packed) as read:
-            yield read
+            yield read, packed.tell
         return
     status = origin.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -116,7 +128,7 @@ def _opened(origin: Origin) -> Iterator[Callable[[int], bytes]]:
     # a gzip by Arrow's own file, which is read without the GIL as well
     opened = pa.OSFile(str(origin)) if suffix == ".gz" else origin.open("rb")
     with opened as packed, _unpacked(origin, suffix, packed) as read:
-        yield read
+        yield read, lambda: status.st_size
 
 
 @contextmanager
@@ -140,6 +152,8 @@ def _only_member(origin: Origin, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     member = members[0]
     if not member.filename.lower().endswith(".csv"):
         raise SourceError(f"{origin}: the archive holds {member.filename[:80]!r}, expected a .csv")
+    if member.compress_type not in _METHODS:
+        raise SourceError(f"{origin}: {member.filename[:80]!r} is packed by method {member.compress_type}, not deflate")
     if member.flag_bits & 0x1:
         raise SourceError(f"{origin}: {member.filename[:80]!r} is encrypted; unpack it first")
     return member
