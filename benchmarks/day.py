@@ -4,7 +4,6 @@ python -m benchmarks.day --rows 20000000 --instruments 50
 """
 
 import argparse
-import resource
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.steps import peak_megabytes
 from market_data_pipeline.model.contracts import LINEAR, Contract
 from market_data_pipeline.model.datasets import DATASETS, TIME
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -100,7 +100,7 @@ def _run(instruments: int, rows: int, folder: Path) -> None:
     pairs = [Instrument.spot("binance", f"A{number:03}", "USDT") for number in range(instruments)]
     source = SyntheticSource(pairs, rows // instruments)
     job = build_definitions(Settings(lake=str(folder)), source).resolve_implicit_global_asset_job_def()
-    print(f"{rows:,} trades over {instruments} instruments; peak before: {_peak():,.0f} MB", flush=True)
+    print(f"{rows:,} trades over {instruments} instruments; peak before: {peak_megabytes():,.0f} MB", flush=True)
     started = time.perf_counter()
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(
@@ -114,13 +114,9 @@ def _run(instruments: int, rows: int, folder: Path) -> None:
     checks = result.get_asset_check_evaluations()
     print(f"all                              {time.perf_counter() - started:8.2f} s")
     print(f"checks passed: {sum(check.passed for check in checks)} of {len(checks)}; run succeeded: {result.success}")
-    print(f"peak memory of the process: {_peak():,.0f} MB")
+    print(f"peak memory of the process: {peak_megabytes():,.0f} MB")
     if not result.success:
         sys.exit(1)
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
