@@ -44,6 +44,7 @@ class DayFile:
         origin: where the rows came from.
         span: rows, first and last time. Without rows there is no file.
         size: bytes of one copy.
+        crc32c: the CRC-32C of its bytes as they were encoded.
         changed: whether this run wrote it; False where the same bytes were there already, in every layout.
         rejects: rows that were set aside on the way, by reason.
     """
@@ -53,6 +54,7 @@ class DayFile:
     origin: str
     span: Span
     size: int
+    crc32c: int
     changed: bool
     rejects: Rejects
 
@@ -176,7 +178,7 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             follows, kept = isinstance(why, MissingInput), isinstance(why, NotGiven)
             return Failure(day, instrument, rows.origin, str(why), follows, kept)
         if not span.rows:
-            return DayFile(day, instrument, rows.origin, span, 0, False, rejects)
+            return DayFile(day, instrument, rows.origin, span, 0, 0, False, rejects)
         with path.open("rb", buffering=0) as encoded:
             checksum = crc32c_of(encoded)
         size = path.stat().st_size
@@ -186,8 +188,8 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             if not folders.holds(dataset, layout, day, instrument, size, checksum)
         ]
         if missing:
-            store.put(path, missing)
-        return DayFile(day, instrument, rows.origin, span, size, bool(missing), rejects)
+            store.put(path, missing, crc32c=checksum)
+        return DayFile(day, instrument, rows.origin, span, size, checksum, bool(missing), rejects)
 
 
 def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.RecordBatch]:
