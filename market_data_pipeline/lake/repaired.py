@@ -14,13 +14,13 @@ from market_data_pipeline.lake.records import Sum, read_record, record_targets
 from market_data_pipeline.lake.rescue import rescue
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.survey import Survey, group_of
-from market_data_pipeline.lake.verified import PAUSE, by_month, verify_days
+from market_data_pipeline.lake.verified import PAUSE, verify_days
 from market_data_pipeline.lake.verified_days import in_order
 from market_data_pipeline.lake.writer import publish
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.records import RECORD
-from market_data_pipeline.model.windows import DAY, days_between
+from market_data_pipeline.model.windows import DAY, by_month, days_between
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,8 @@ def _month_tables(store: ObjectStore, dataset: Dataset, layout: Layout, place: P
     found = [table for key in sorted(keys) for table in _of_day(store, dataset, key, place)]
     if instrument is None and found:
         table = pa.concat_tables(found).unify_dictionaries()
-        keys = list(zip(*(table.column(name).to_pylist() for name in dataset.order), strict=True))
-        found = [table.take(pa.array(sorted(range(len(keys)), key=keys.__getitem__)))]
+        keys = table.select(list(dataset.order)).to_pylist()
+        found = [table.take(pa.array(sorted(range(len(keys)), key=lambda row: tuple(keys[row].values()))))]
     yield from found
 
 

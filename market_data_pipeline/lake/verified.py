@@ -6,7 +6,7 @@ is read as well: a disk changes a file without a trace in any listing.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 from market_data_pipeline.lake.differences import Difference, Kind, mending
@@ -18,7 +18,7 @@ from market_data_pipeline.lake.verified_months import month_differences
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.records import RECORD
-from market_data_pipeline.model.windows import days_between
+from market_data_pipeline.model.windows import by_month, days_between
 
 PAUSE = 0.5
 _LOOKS = 5
@@ -54,14 +54,6 @@ def verify(
     for days in by_month(days_between(first, last)):
         for dataset in datasets:
             yield from verify_days(store, dataset, days, full=full, survey=survey, pause=pause)
-
-
-def by_month(days: Iterable[date]) -> list[list[date]]:
-    """The days of each month, in order."""
-    months: dict[date, list[date]] = {}
-    for day in sorted(set(days)):
-        months.setdefault(day.replace(day=1), []).append(day)
-    return list(months.values())
 
 
 def verify_days(
