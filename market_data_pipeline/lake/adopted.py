@@ -127,7 +127,7 @@ def _problems(store: ObjectStore, dataset: Dataset, found: DayObject) -> Iterato
             if not wrong:
                 wrong = list(_wrong_rows(file, dataset, found))
     except LakeError as error:
-        yield str(error)
+        yield str(error) if uri in str(error) else f"{uri}: {error}"
         return
     yield from (f"{uri}: {text}" for text in wrong)
 

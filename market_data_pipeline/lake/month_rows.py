@@ -15,7 +15,7 @@ from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import ObjectChanged
+from market_data_pipeline.model.errors import LakeError, ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import instrument_fields
 
@@ -117,4 +117,10 @@ class MonthRows:
                     self._room -= len(content)
         with explained(self._store.uri_of(info.key)):
             # a page that a disk has damaged must not go on into the month files
-            return pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+            table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        if not table.schema.equals(self.schema):
+            raise LakeError(
+                f"{self._store.uri_of(info.key)} does not have the columns of {self._dataset.name} as this lake writes "
+                "them; if another tool wrote it, take it in with `market-data adopt`"
+            )
+        return table
