@@ -14,11 +14,13 @@ from market_data_pipeline.lake.differences import Difference, Kind, What, mendin
 from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
-from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
 from market_data_pipeline.lake.survey import Group, group_of
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.layouts import Layout
+
+_SMALL = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -75,18 +77,24 @@ def _against_record(info: ObjectInfo | None, told: Sum | None) -> What | None:
 def _read(store: ObjectStore, info: ObjectInfo, told: Sum | None) -> What | None:
     try:
         with store.open(info.key) as pinned, explained(store.uri_of(info.key)):
+            file = at_once(pinned)
             if told is None:  # its pages have checksums of their own
-                deque(pq.ParquetFile(pinned.file, page_checksum_verification=True).iter_batches(), maxlen=0)
+                deque(pq.ParquetFile(file, page_checksum_verification=True).iter_batches(), maxlen=0)
                 return None
-            checksum = content_crc32c(pinned.file)
+            checksum = content_crc32c(file)
             if checksum != told.crc32c:
                 return Kind.BYTES, f"content of CRC-32C {checksum:08x}", f"{told.crc32c:08x}, as recorded"
-            rows = pq.ParquetFile(pinned.file).metadata.num_rows
+            rows = pq.ParquetFile(file).metadata.num_rows
     except ObjectNotFound:
         return Kind.MISSING, "nothing lies here", f"the {info.size:,} bytes that were listed"
     except LakeError as error:
         return Kind.UNREADABLE, f"cannot be read ({error.__cause__ or error})", "a Parquet file"
     return None if rows == told.rows else (Kind.ROWS, f"{rows:,} rows", f"{told.rows:,}, as recorded")
+
+
+def at_once(pinned: Pinned) -> pa.NativeFile:
+    """A small object's content in memory, as footer and pages would be fetched one by one; a large one as it is."""
+    return pa.BufferReader(pinned.file.read()) if pinned.info.size <= _SMALL else pinned.file
 
 
 def content_crc32c(file: pa.NativeFile) -> int:

@@ -1,9 +1,12 @@
 """Whether month files hold the rows of the day files: by their footers, and in full row by row."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
+from itertools import chain, islice
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,13 +20,14 @@ from market_data_pipeline.lake.parquet import explained, month_digests, row_grou
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.lake.survey import Group
-from market_data_pipeline.lake.verified_days import DayFiles
+from market_data_pipeline.lake.verified_days import DayFiles, at_once
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.layouts import Layout
 
 _THREADS = 8
 _BATCH = 65_536
+_KEPT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class _Months:
     recorded: Mapping[Place, Sum]
     rows: MonthRows
     full: bool
+    kept: "_Kept" = field(default_factory=lambda: _Kept())  # noqa: PLW0108 - the class stands below
 
     def unreadable(self, place: Place) -> Difference | None:
         """Whether a day file that holds all instruments cannot be read, so that nothing can be compared with it."""
@@ -174,11 +179,13 @@ class _Months:
 
     def _day_tables(self, target: Target, files: Sequence[DayObject]) -> Iterator[pa.Table]:
         for found in files:
-            with self.store.open(found.info.key) as pinned, explained(self.store.uri_of(found.info.key)):
-                file = pq.ParquetFile(pinned.file)
-                for batch in file.iter_batches(_BATCH):
-                    table = pa.Table.from_batches([batch])
-                    yield table if self.dataset.per_instrument else of_group(table, target)
+            for table in self.kept.tables(found.info.key, partial(self._read, found.info.key)):
+                yield table if self.dataset.per_instrument else of_group(table, target)
+
+    def _read(self, key: str) -> Iterator[pa.Table]:
+        with self.store.open(key) as pinned, explained(self.store.uri_of(key)):
+            for batch in pq.ParquetFile(at_once(pinned)).iter_batches(_BATCH):
+                yield pa.Table.from_batches([batch])
 
     def _differs(self, target: Target, day: date | None, kind: Kind, found: str, expected: str) -> Difference:
         uri = self.store.uri_of(target.key)
@@ -188,6 +195,28 @@ class _Months:
         return Difference(
             kind, self.dataset.name, target.layout.name, day, None, target.key, uri, where, expected, remedy
         )
+
+
+class _Kept:
+    """The rows of small day files, which the month files of several layouts are compared with."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, list[pa.Table]] = {}
+        self._room = _KEPT_BYTES
+        self._lock = Lock()
+
+    def tables(self, key: str, read: Callable[[], Iterator[pa.Table]]) -> Iterable[pa.Table]:
+        """A day file's rows: kept, else read, and then kept if they are one piece and there is room."""
+        if key in self._tables:
+            return self._tables[key]
+        pieces = read()
+        first = list(islice(pieces, 2))
+        with self._lock:
+            size = sum(table.nbytes for table in first)
+            if len(first) < 2 and key not in self._tables and size <= self._room:
+                self._tables[key] = first
+                self._room -= size
+        return chain(first, pieces)
 
 
 def first_difference(tables: Iterable[pa.Table], file: pq.ParquetFile, groups: Sequence[int]) -> int | None:
