@@ -2,13 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, What, mending, of_day_file, restoring
 from market_data_pipeline.lake.parquet import explained
@@ -21,6 +22,7 @@ from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNo
 from market_data_pipeline.model.layouts import Layout
 
 _SMALL = 8 << 20
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,23 @@ def in_order(places: Iterable[Place]) -> list[Place]:
 
 def list_days(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> dict[Place, ObjectInfo]:
     """The day files of `by_date`."""
-    return {(day, found.instrument): found.info for day in days for found in day_objects(store, dataset, day)}
+    return _listed(store, dataset, dataset.layouts[0], [(day, ()) for day in days])
+
+
+def _listed(
+    store: ObjectStore, dataset: Dataset, layout: Layout, folders: Sequence[tuple[date, Group]]
+) -> dict[Place, ObjectInfo]:
+    """The day files in some folders of a layout; several are listed at once, for each is a request."""
+
+    def listed(folder: tuple[date, Group]) -> list[DayObject]:
+        return list(day_objects(store, dataset, folder[0], layout, **dict(folder[1])))
+
+    if len(folders) < 2:
+        found = [listed(folder) for folder in folders]
+    else:
+        with ThreadPoolExecutor(_THREADS, "list") as pool:
+            found = list(pool.map(listed, folders))
+    return {(each.day, each.instrument): each.info for of_folder in found for each in of_folder}
 
 
 def primary_differences(store: ObjectStore, files: DayFiles, full: bool) -> Iterator[Difference]:
@@ -117,12 +135,8 @@ def copy_differences(
     """
     dataset = files.dataset
     known = {group_of(layout, dataset.path_fields(instrument)) for _, instrument in files.places if instrument}
-    found = {
-        (day, each.instrument): each.info
-        for day in files.days
-        for group in sorted(known.union(seen))
-        for each in day_objects(store, dataset, day, layout, **dict(group))
-    }
+    groups = sorted(known.union(seen))
+    found = _listed(store, dataset, layout, [(day, group) for day in files.days for group in groups])
     for place in in_order(found.keys() | files.listed.keys()):
         what = _against_truth(store, found.get(place), files.listed.get(place), full)
         if what:
