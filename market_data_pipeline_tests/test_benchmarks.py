@@ -24,3 +24,10 @@ def test_grouped_and_wide_days(tmp_path: Path, what: list[str], said: str) -> No
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+def test_verify_beside_reading_everything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.verify", "--days", "3", "--instruments", "2", "--runs", "1"]
+    done = subprocess.run([*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("of reading all") == 3

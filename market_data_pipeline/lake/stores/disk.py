@@ -74,6 +74,10 @@ def make_folders(folder: Path) -> None:
             sync_folder(made.parent)
         except FileNotFoundError:  # its parent was empty, and a delete removed it: the caller tries again
             return
+        except FileExistsError:
+            if os.path.lexists(made):  # a file; a folder that a delete has just removed is tried again likewise
+                raise
+            return
 
 
 def sync_folder(folder: Path) -> None:
