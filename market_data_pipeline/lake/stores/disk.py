@@ -75,7 +75,7 @@ def make_folders(folder: Path) -> None:
         except FileNotFoundError:  # its parent was empty, and a delete removed it: the caller tries again
             return
         except FileExistsError:
-            if os.path.lexists(made):  # a file; a folder that a delete has just removed is tried again likewise
+            if os.path.lexists(made) and not made.is_dir():  # a file; of a folder that just went, likewise
                 raise
             return
 
