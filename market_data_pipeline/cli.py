@@ -9,13 +9,18 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.windows import DAY, as_day
 from market_data_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from market_data_pipeline.model.datasets import Dataset
 
 DEMO_DAY = date(2024, 8, 8)
 _P = ParamSpec("_P")
@@ -50,6 +55,11 @@ _ASSETS = click.option(
     default="",
     metavar="NAMES",
     help="Only these assets, with commas. Dagster's selections work too: 'key:ohlcv_1m+' is all that follows from it.",
+)
+
+
+_DATASETS = click.option(
+    "--dataset", "names", multiple=True, metavar="NAME", help="Only this dataset; may be given several times."
 )
 
 
@@ -98,6 +108,114 @@ def demo(day: date) -> None:
     after = day + DAY
     click.echo(_NEXT.format(day=day, after=after, week=day - 6 * DAY, lake=settings.lake))
     _leave(clean)
+
+
+@main.command()
+@click.argument("first", type=_Day())
+@click.argument("last", type=_Day())
+@click.option("--full", is_flag=True, help="Read and compare every row, not only listings, footers and checksums.")
+@_DATASETS
+@_plainly
+def verify(first: date, last: date, full: bool, names: Sequence[str]) -> None:
+    """Say what differs between the layouts from FIRST to LAST, both included; change nothing."""
+    from market_data_pipeline.lake import verified
+
+    settings = Settings.load()
+    chosen = _datasets(names, first, last)
+    console = _console()
+    count = 0
+    for difference in verified.verify(settings.open_store(), chosen, first, last, full=full):
+        count += 1
+        console.print(f"✗ {difference}", style="red", markup=False, soft_wrap=True)
+    if count:
+        _tell_of_runs(settings)
+    looked = f"{first} to {last}, {len(chosen)} datasets, {'every row' if full else 'listings and footers'}"
+    console.print(f"{looked}: {count or 'no'} difference{'' if count == 1 else 's'}", style="red" if count else "green")
+    _leave(not count)
+
+
+@main.command()
+@click.argument("first", type=_Day())
+@click.argument("last", type=_Day())
+@_DATASETS
+@_plainly
+def repair(first: date, last: date, names: Sequence[str]) -> None:
+    """Read everything from FIRST to LAST, and make anew from by_date what differs from it.
+
+    A damaged file of by_date is restored where another layout has its rows; else its day must be materialized again.
+    """
+    from market_data_pipeline.lake import repaired
+
+    settings = Settings.load()
+    console = _console()
+    left = mended = 0
+    for each in repaired.repair(settings.open_store(), _datasets(names, first, last), first, last):
+        mended, left = mended + each.mended, left + (not each.mended)
+        mark, style = ("✓ mended:", "green") if each.mended else ("✗", "red")
+        console.print(f"{mark} {each.difference}", style=style, markup=False, soft_wrap=True)
+    console.print(f"{first} to {last}: {mended} mended, {left} left", style="red" if left else "green")
+    _leave(not left)
+
+
+@main.command()
+@click.argument("first", type=_Day())
+@click.argument("last", type=_Day())
+@_DATASETS
+@_plainly
+def adopt(first: date, last: date, names: Sequence[str]) -> None:
+    """Take in files that another tool wrote into by_date, from FIRST to LAST: every layout, and Dagster's history."""
+    settings = Settings.load()
+    chosen = _datasets(names, first, last)
+    store = settings.open_store()
+    os.environ["DAGSTER_HOME"] = str(_home(settings))
+    import dagster as dg
+
+    from market_data_pipeline.defs.adopting import register
+    from market_data_pipeline.defs.launch import require_partitions
+    from market_data_pipeline.lake import adopted
+
+    require_partitions(settings, first, last)
+    console = _console()
+    told: dict[str, None] = {}
+    with dg.DagsterInstance.get() as instance:
+        for dataset in chosen:
+            taken = adopted.adopt(store, dataset, first, last)
+            register(instance, store, taken)
+            told |= dict.fromkeys(taken.problems)
+            if taken.days:
+                days = f"{len(taken.days)} days from {taken.days[0]} to {taken.days[-1]}"
+                console.print(f"✓ {dataset.name}: {days}", style="green", soft_wrap=True)
+    for problem in told:  # what lies among the files of several datasets is a problem of each
+        console.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
+    _leave(not told)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _datasets(names: Sequence[str], first: date, last: date) -> list["Dataset"]:
+    """The datasets of these names, all without any; raises SettingError where the range runs backwards."""
+    from market_data_pipeline.model.datasets import DATASETS, dataset
+
+    if last < first:
+        raise SettingError(f"the range ends ({last}) before it starts ({first})")
+    return [dataset(name) for name in dict.fromkeys(names)] or list(DATASETS.values())
+
+
+def _tell_of_runs(settings: Settings) -> None:
+    """What a run has not finished yet differs without anything being wrong."""
+    os.environ["DAGSTER_HOME"] = str(_home(settings))
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        active = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+        runs = instance.get_runs(dg.RunsFilter(statuses=active))
+    for run in runs:
+        note = f"! run {run.run_id} is at work: what it writes may differ until it is done; verify again then"
+        _console().print(note, style="yellow", soft_wrap=True)
 
 
 @main.command()
@@ -151,15 +269,13 @@ def _leave(clean: bool) -> None:
 
 def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> bool:
     """Runs days and says how each run ended; true if nothing failed."""
-    from rich.console import Console
-
     os.environ["DAGSTER_HOME"] = str(_home(settings))
     import dagster as dg
 
     from market_data_pipeline.defs.build import build_definitions
     from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, stages
 
-    console = Console(highlight=False)
+    console = _console()
     require_partitions(settings, first, last)
     settings.open_store()  # an address that cannot be used is told before anything runs
     defs = build_definitions(settings)
@@ -183,7 +299,6 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
 
 
 def _print_shares(settings: Settings, day: date) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from market_data_pipeline.lake.inventory import day_shares
@@ -204,7 +319,7 @@ def _print_shares(settings: Settings, day: date) -> None:
         name = share.dataset if share.dataset != previous else ""
         table.add_row(name, share.layout, f"{share.objects:,}", f"{share.rows:,}", f"{share.bytes:,}")
         previous = share.dataset
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 def _draw_candles(settings: Settings, day: date) -> None:

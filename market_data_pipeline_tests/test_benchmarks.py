@@ -41,3 +41,10 @@ def test_the_models_are_compared_on_each_market() -> None:
     for market in ("random walk", "linear", "interaction"):
         assert f"{market}: 1 markets" in done.stdout
     assert done.stdout.count("LogisticRegression") == done.stdout.count("HistGradientBoosting") == 4
+
+
+def test_verify_beside_reading_everything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.verify", "--days", "3", "--instruments", "2", "--runs", "1"]
+    done = subprocess.run([*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("of reading all") == 3

@@ -89,6 +89,38 @@ def test_a_file_of_the_lake_that_is_no_parquet_is_named(folder: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_verify_repair_and_adopt_end_with_a_status_that_says_what_they_found(folder: Path) -> None:
+    some = {"MARKET_DATA_INSTRUMENTS": "binance:*:ETH-USDT"}
+    assert command(folder, "materialize", str(DAY), "--assets", "trades,ohlcv_1m", **some).returncode == 0
+    whole = command(folder, "verify", str(DAY), str(DAY), "--full")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert "every row: no differences" in whole.stdout
+    copy = next((folder / "data").rglob("by_venue/**/data_type-trades/*.parquet"))
+    copy.unlink()
+    stray = folder / "data" / "market-data-candles" / "year=2024" / "candles.parquet"
+    stray.parent.mkdir()
+    stray.write_bytes(b"x")
+    found = command(folder, "verify", str(DAY), str(DAY))
+    assert found.returncode == 1
+    # a line each, however long
+    assert [line for line in found.stdout.splitlines() if str(copy) in line and "nothing lies here" in line]
+    assert [line for line in found.stdout.splitlines() if str(stray) in line and "Hive-style" in line]
+    assert command(folder, "verify", str(DAY), str(DAY), "--dataset", "ohlcv_1m").stdout.count("✗") == 1
+    mended = command(folder, "repair", str(DAY), str(DAY))
+    assert mended.returncode == 1
+    assert "1 mended, 1 left" in mended.stdout
+    assert copy.exists()
+    stray.unlink()
+    assert command(folder, "verify", str(DAY), str(DAY)).returncode == 0
+    shutil.rmtree(folder / ".dagster")
+    taken = command(folder, "adopt", "2024-08-07", "2024-08-09")
+    assert (taken.returncode, taken.stderr) == (0, ""), taken.stdout
+    assert "✓ trades: 1 days from 2024-08-08 to 2024-08-08" in taken.stdout
+    (home,) = (folder / ".dagster").iterdir()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.get_materialized_partitions(dg.AssetKey("ohlcv_1m")) == {str(DAY)}
+
+
 def test_a_port_that_is_taken_is_named(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -109,6 +141,9 @@ def test_a_port_that_is_taken_is_named(folder: Path) -> None:
         (["backfill", "2024-08-08", "2024-08-07"], {}, 1, "before it starts"),
         (["materialize", "2024-08-08", "--assets", " , "], {}, 1, "names no asset"),
         (["dev", "--port", "99999"], {}, 2, "99999"),
+        (["verify", "2024-08-08", "2024-08-07"], {}, 1, "before it starts"),
+        (["repair", "2024-08-08", "2024-08-08", "--dataset", "ohlcv_2m"], {}, 1, "'ohlcv_2m' is no dataset"),
+        (["adopt", "2018-01-01", "2018-01-01"], {}, 1, "2018-01-01 is no partition"),
     ],
 )
 def test_wrong_input_is_named(

@@ -1,6 +1,6 @@
 """What all assets have in common: how they are declared, what they give out, and what their checks then tell."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -20,8 +20,16 @@ from market_data_pipeline.settings import Settings
 
 IO_MANAGER = "lake_io"
 READ_CHECK = "every_instrument_read"
+LAYOUTS_CHECK = "layouts_agree"
 Results = Iterator[dg.Output[RowStream] | dg.AssetCheckResult]
 """What an asset's function gives."""
+
+
+_CHECKS = {
+    READ_CHECK: "Every instrument that was asked for could be read; the others name file, line and remedy.",
+    LAYOUTS_CHECK: "All layouts hold the same rows, by sizes, footers and recorded checksums, right after writing; "
+    "`market-data verify` looks at any time.",
+}
 
 
 def common_to_all(settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -53,11 +61,9 @@ def lake_asset(
         "io_manager_key": IO_MANAGER,
         "check_specs": [
             dg.AssetCheckSpec(
-                READ_CHECK,
-                asset=dataset.name,
-                partitions_def=daily_partitions(settings),
-                description="Every instrument that was asked for could be read; the others name file, line and remedy.",
+                name, asset=dataset.name, partitions_def=daily_partitions(settings), description=description
             )
+            for name, description in _CHECKS.items()
         ],
     }
     decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**common, **more)
@@ -72,7 +78,17 @@ def results(context: dg.AssetExecutionContext, stream: RowStream) -> Results:
         day: [Finding(str(failure), follows=failure.follows) for failure in failures if failure.day == day]
         for day in days_of(context.partition_keys)
     }
-    yield day_results(context.log_event, context.asset_key.to_user_string(), READ_CHECK, problems)
+    asset = context.asset_key.to_user_string()
+    yield day_results(context.log_event, asset, READ_CHECK, problems)
+    yield day_results(context.log_event, asset, LAYOUTS_CHECK, _differing(problems, stream))
+
+
+def _differing(days: Iterable[date], stream: RowStream) -> dict[date, list[Finding]]:
+    """What differs between the layouts, by day; of a whole month file, at the first of its days."""
+    differing: dict[date, list[Finding]] = {day: [] for day in days}
+    for each in stream.differences:
+        differing[each.day or min(differing)].append(Finding(str(each)))
+    return differing
 
 
 def derived(

@@ -15,9 +15,11 @@ from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.lake.day_files import DayFile, Failure
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.verified import verify_days
 from market_data_pipeline.lake.writer import WriteReport, write_days
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.windows import by_month
 
 _SHOWN = 200
 _SIDE_INPUTS = tuple(each for each in DATASETS.values() if each.from_source and each.name != "trades")
@@ -51,6 +53,10 @@ class LakeIOManager(dg.ConfigurableIOManager):
         try:
             store = self.lake.open()
             report = write_days(store, DATASETS[context.asset_key.path[-1]], days, obj.selection, obj, progress=tell)
+            # here, where the lake is at hand: a step of its own would cost more than the looking does
+            obj.differences = tuple(
+                each for month in by_month(report.landed) for each in verify_days(store, report.dataset, month)
+            )
         except MarketDataError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         obj.report = report

@@ -47,6 +47,7 @@ class DayFile:
         origin: where the rows came from.
         span: rows, first and last time. Without rows there is no file.
         size: bytes of one copy.
+        crc32c: the CRC-32C of its bytes as they were encoded.
         changed: whether this run wrote it; False where the same bytes were there already, in every layout.
         rejects: rows that were set aside on the way.
     """
@@ -56,6 +57,7 @@ class DayFile:
     origin: str
     span: Span
     size: int
+    crc32c: int
     changed: bool
     rejects: Rejects
 
@@ -179,11 +181,11 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             follows, kept = isinstance(why, MissingInput), isinstance(why, NotGiven)
             return Failure(day, instrument, rows.origin, str(why), follows, kept)
         if not span.rows:
-            return DayFile(day, instrument, rows.origin, span, 0, False, rejects)
+            return DayFile(day, instrument, rows.origin, span, 0, 0, False, rejects)
         if rejects:
             _keep_rejects(store, QUARANTINE[dataset.name], folders, rows, rejects)
-        size, changed = _publish(store, dataset, folders, path, day, instrument)
-        return DayFile(day, instrument, rows.origin, span, size, changed, rejects)
+        size, checksum, changed = _publish(store, dataset, folders, path, day, instrument)
+        return DayFile(day, instrument, rows.origin, span, size, checksum, changed, rejects)
 
 
 def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, rows: DayRows, rejects: Rejects) -> None:
@@ -195,8 +197,8 @@ def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, ro
 
 def _publish(
     store: ObjectStore, dataset: Dataset, folders: _Folders, path: Path, day: date, instrument: Instrument | None
-) -> tuple[int, bool]:
-    """Puts an encoded day file into each layout that does not hold the same bytes: its size, and whether any did."""
+) -> tuple[int, int, bool]:
+    """Puts an encoded day file into each layout that lacks its bytes: its size, CRC-32C, and whether any did."""
     with path.open("rb", buffering=0) as encoded:
         checksum = crc32c_of(encoded)
     size = path.stat().st_size
@@ -206,8 +208,8 @@ def _publish(
         if not folders.holds(dataset, layout, day, instrument, size, checksum)
     ]
     if missing:
-        store.put(path, missing)
-    return size, bool(missing)
+        store.put(path, missing, crc32c=checksum)
+    return size, checksum, bool(missing)
 
 
 def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.RecordBatch]:

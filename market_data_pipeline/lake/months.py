@@ -11,27 +11,24 @@ home (its day file became again what the month file was made from). So a run tha
 more, and a digest is only ever written over the very bytes that it was made from.
 """
 
-import hashlib
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
-from threading import Lock
+from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
 from market_data_pipeline.lake.parquet import explained, month_digests, splice_month
 from market_data_pipeline.lake.rereading import whole
-from market_data_pipeline.lake.stores.content import crc32c_of_bytes
-from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
+from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
@@ -39,21 +36,57 @@ from market_data_pipeline.model.layouts import Layout, instrument_fields
 
 log = logging.getLogger(__name__)
 
-ROW_GROUP_ROWS = 1_000_000
 _Group = tuple[tuple[str, str], ...]
 _AT_ONCE = 256  # month files held open together; each batch costs one listing of its days
 _ATTEMPTS = 40
-_KEPT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Target:
-    """One month file that some days belong to."""
+    """One month file that some days belong to.
+
+    Attributes:
+        layout: its layout.
+        key: its key in the store.
+        fields: what the instruments in it have in common.
+        days: which of its days are brought in step.
+        anew: made from these days alone, whatever it holds: for one that is damaged.
+    """
 
     layout: Layout
     key: str
     fields: _Group
     days: tuple[date, ...]
+    anew: bool = False
+
+
+class Contents(Protocol):
+    """What month files of one kind are put together from; its members stand for day files."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the month files."""
+        ...
+
+    def of(self, target: Target, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> Sequence[Any]:
+        """The members that belong into a month file, in order; `old` is what it was.
+
+        Raises:
+            ObjectNotFound: one was deleted since it was listed.
+        """
+        ...
+
+    def digest(self, target: Target, members: Sequence[Any]) -> str | None:
+        """Tells whether a day's rows are the same as those of another time; None for none."""
+        ...
+
+    def tables(self, target: Target, members: Sequence[Any]) -> Iterator[pa.Table]:
+        """Their rows; each table becomes a row group."""
+        ...
+
+    def same(self, target: Target, objects: Sequence[DayObject], members: Sequence[Any], digest: str | None) -> bool:
+        """Whether a later listing shows what the members were made from."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -77,9 +110,10 @@ class MonthFile:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a month file, and the digests of the days that it was brought in step with."""
+    """What became of a month file, and for each day the members and the digest that it was brought in step with."""
 
     month: MonthFile
+    chosen: Mapping[date, Sequence[Any]]
     digests: Mapping[date, str | None]
 
 
@@ -141,6 +175,7 @@ def publish_months(
     store: ObjectStore,
     dataset: Dataset,
     targets: Sequence[Target],
+    contents: Callable[[Target], Contents],
     *,
     leaving: frozenset[tuple[date, Instrument | None]] = frozenset(),
     threads: int = 4,
@@ -151,6 +186,7 @@ def publish_months(
         store: the lake.
         dataset: whose month files.
         targets: which files, and which of their days.
+        contents: what each is put together from.
         leaving: day files that still lie there but are about to be deleted: taken as gone.
         threads: how many month files are put together at once.
 
@@ -163,13 +199,13 @@ def publish_months(
     done: list[MonthFile] = []
     published: set[str] = set()
     pending = list(targets)
-    members = _Members(store, dataset, leaving)
+    publishing = _Publishing(store, dataset, contents, leaving, threads)
     for attempt in range(_ATTEMPTS):
         conflicts: list[Target] = []
         for batch in _batched(pending, _AT_ONCE):
-            outcomes = _publish(store, dataset, batch, members, threads)
+            outcomes = publishing.publish(batch)
             published |= {outcome.month.key for outcome in outcomes if outcome and outcome.month.changed}
-            for target, outcome in zip(batch, _still_true(batch, outcomes, members), strict=True):
+            for target, outcome in zip(batch, publishing.still_true(batch, outcomes), strict=True):
                 if outcome is None:
                     conflicts.append(target)
                 else:
@@ -192,41 +228,90 @@ def _batched(targets: Sequence[Target], size: int) -> Iterator[list[Target]]:
         yield batch
 
 
-def _publish(
-    store: ObjectStore, dataset: Dataset, batch: Sequence[Target], members: "_Members", threads: int
-) -> list[_Outcome | None]:
-    """Publishes a batch of month files; None for one that another run changed meanwhile."""
-    with ExitStack() as held, ThreadPoolExecutor(threads) as pool:
-        pins = [held.enter_context(pin) if pin else None for pin in pool.map(lambda t: _open(store, t.key), batch)]
-        # listed only now, after the month files were opened: see the module's docstring
-        listing = members.listed({day for target in batch for day in target.days})
+@dataclass(frozen=True)
+class _Publishing:
+    """One attempt after another at some month files of a dataset."""
 
-        def publish(target: Target, pin: Pinned | None) -> _Outcome | None:
-            try:
-                chosen = {day: members.of(target, listing[day]) for day in target.days}
-                wanted = {day: members.digest(target, objects) for day, objects in chosen.items()}
-                return _Outcome(_splice(store, dataset, target, pin, chosen, wanted, members), wanted)
-            except (ObjectChanged, ObjectNotFound):
-                return None
+    store: ObjectStore
+    dataset: Dataset
+    contents: Callable[[Target], Contents]
+    leaving: frozenset[tuple[date, Instrument | None]]
+    threads: int
 
-        return list(pool.map(publish, batch, pins))
+    def publish(self, batch: Sequence[Target]) -> list[_Outcome | None]:
+        """Publishes a batch of month files; None for one that another run changed meanwhile."""
+        with ExitStack() as held, ThreadPoolExecutor(self.threads) as pool:
+            opened = pool.map(lambda target: _open(self.store, target.key), batch)
+            pins = [held.enter_context(pin) if pin else None for pin in opened]
+            # listed only now, after the month files were opened: see the module's docstring
+            listing = self._listed({day for target in batch for day in target.days})
+            return list(pool.map(lambda target, pin: self._publish_one(target, pin, listing), batch, pins))
 
-
-def _still_true(
-    batch: Sequence[Target], outcomes: Sequence[_Outcome | None], members: "_Members"
-) -> Iterator[_Outcome | None]:
-    """The outcomes again, but None where day files have changed since a month file was made from them."""
-    made = {day for outcome in outcomes if outcome and outcome.month.changed for day in outcome.digests}
-    listing = members.listed(made)
-    for target, outcome in zip(batch, outcomes, strict=True):
-        if outcome is None or not outcome.month.changed:
-            yield outcome
-            continue
+    def _publish_one(
+        self, target: Target, pin: Pinned | None, listing: Mapping[date, Sequence[DayObject]]
+    ) -> _Outcome | None:
+        contents = self.contents(target)
+        old = None if target.anew else _parquet(self.store, pin)
         try:
-            now = {day: members.digest(target, members.of(target, listing[day])) for day in target.days}
+            chosen = {day: contents.of(target, listing[day], old) for day in target.days}
+            wanted = {day: contents.digest(target, members) for day, members in chosen.items()}
+            return _Outcome(self._splice(target, pin, old, chosen, wanted), chosen, wanted)
         except (ObjectChanged, ObjectNotFound):
-            now = {}
-        yield outcome if now == outcome.digests else None
+            return None
+
+    def still_true(self, batch: Sequence[Target], outcomes: Sequence[_Outcome | None]) -> Iterator[_Outcome | None]:
+        """The outcomes again, but None where day files have changed since a month file was made from them."""
+        made = {day for outcome in outcomes if outcome and outcome.month.changed for day in outcome.digests}
+        listing = self._listed(made)
+        for target, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None or not outcome.month.changed or self._same(target, outcome, listing):
+                yield outcome
+            else:
+                yield None
+
+    def _same(self, target: Target, outcome: _Outcome, listing: Mapping[date, Sequence[DayObject]]) -> bool:
+        contents = self.contents(target)
+        try:
+            return all(
+                contents.same(target, listing[day], outcome.chosen[day], outcome.digests[day]) for day in target.days
+            )
+        except (ObjectChanged, ObjectNotFound):
+            return False
+
+    def _listed(self, days: Iterable[date]) -> dict[date, list[DayObject]]:
+        return {
+            day: [
+                found
+                for found in day_objects(self.store, self.dataset, day)
+                if (day, found.instrument) not in self.leaving
+            ]
+            for day in days
+        }
+
+    def _splice(
+        self,
+        target: Target,
+        pin: Pinned | None,
+        old: pq.ParquetFile | None,
+        chosen: Mapping[date, Sequence[Any]],
+        wanted: Mapping[date, str | None],
+    ) -> MonthFile:
+        digests = month_digests(old.metadata) if old else {}
+        changed = [day for day in target.days if target.anew or digests.get(day) != wanted[day]]
+        if not changed:
+            size = pin.info.size if pin else 0
+            return MonthFile(target.layout.name, target.key, old.metadata.num_rows if old else 0, size, False)
+        digests = {day: digest for day, digest in {**digests, **wanted}.items() if digest is not None}
+        contents = self.contents(target)
+        with self.store.stage() as path:
+            replacing = {day: contents.tables(target, chosen[day]) for day in changed}
+            rows = splice_month(path, contents.schema, old, replacing, digests)
+            if rows:
+                self.store.put(path, [target.key], expect=pin)
+            elif pin is not None:
+                self.store.delete(target.key, expect=pin)
+            size = path.stat().st_size if rows else 0
+            return MonthFile(target.layout.name, target.key, rows, size, bool(rows) or pin is not None)
 
 
 def _open(store: ObjectStore, key: str) -> Pinned | None:
@@ -236,116 +321,9 @@ def _open(store: ObjectStore, key: str) -> Pinned | None:
         return None
 
 
-def _splice(
-    store: ObjectStore,
-    dataset: Dataset,
-    target: Target,
-    pin: Pinned | None,
-    chosen: Mapping[date, Sequence[DayObject]],
-    wanted: Mapping[date, str | None],
-    members: "_Members",
-) -> MonthFile:
-    old = _parquet(store, pin)
-    digests = month_digests(old.metadata) if old else {}
-    changed = [day for day in target.days if digests.get(day) != wanted[day]]
-    if not changed:
-        size = pin.info.size if pin else 0
-        return MonthFile(target.layout.name, target.key, old.metadata.num_rows if old else 0, size, False)
-    digests = {day: digest for day, digest in {**digests, **wanted}.items() if digest is not None}
-    with store.stage() as path:
-        replacing = {day: members.tables(target, chosen[day]) for day in changed}
-        rows = splice_month(path, dataset, old, replacing, digests)
-        if rows:
-            store.put(path, [target.key], expect=pin)
-        elif pin is not None:
-            store.delete(target.key, expect=pin)
-        size = path.stat().st_size if rows else 0
-        return MonthFile(target.layout.name, target.key, rows, size, bool(rows) or pin is not None)
-
-
 def _parquet(store: ObjectStore, pin: Pinned | None) -> pq.ParquetFile | None:
     if pin is None:
         return None
     advice = "delete it and run its days again: it is put together from the by_date files"
     with explained(store.uri_of(pin.info.key), advice):
         return pq.ParquetFile(pin.file)
-
-
-class _Members:
-    """The day files that month files are made of; keeps the bytes of small ones, which several layouts read."""
-
-    def __init__(
-        self, store: ObjectStore, dataset: Dataset, leaving: frozenset[tuple[date, Instrument | None]]
-    ) -> None:
-        self._store, self._dataset, self._leaving = store, dataset, leaving
-        self._kept: dict[ObjectInfo, bytes] = {}
-        self._room = _KEPT_BYTES
-        self._lock = Lock()
-
-    def listed(self, days: Iterable[date]) -> dict[date, list[DayObject]]:
-        return {
-            day: [
-                found
-                for found in day_objects(self._store, self._dataset, day)
-                if (day, found.instrument) not in self._leaving
-            ]
-            for day in days
-        }
-
-    def of(self, target: Target, objects: Sequence[DayObject]) -> list[DayObject]:
-        """Those that belong into the target, in order of instrument, each with its checksum.
-
-        Raises:
-            ObjectNotFound: one was deleted since it was listed.
-        """
-        wanted = dict(target.fields)
-        chosen = [
-            found
-            for found in objects
-            if found.instrument is None or wanted.items() <= instrument_fields(found.instrument).items()
-        ]
-        return [
-            replace(found, info=replace(found.info, crc32c=self._store.crc32c(found.info)))
-            for found in sorted(chosen, key=lambda found: str(found.instrument))
-        ]
-
-    def digest(self, target: Target, objects: Sequence[DayObject]) -> str | None:
-        """Tells whether a day's rows are the same as those of another time; None for none."""
-        if self._dataset.per_instrument:
-            text = "\n".join(f"{found.instrument} {found.info.crc32c:08x}" for found in objects)
-        else:  # the day file holds other groups as well, which do not matter here
-            text = "\n".join(repr(row) for table in self.tables(target, objects) for row in table.to_pylist())
-        if not text:
-            return None
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-    def tables(self, target: Target, objects: Sequence[DayObject]) -> Iterator[pa.Table]:
-        """Their rows as tables of about ROW_GROUP_ROWS, cut between instruments."""
-        held: list[pa.Table] = []
-        rows = 0
-        for found in objects:
-            table = self._table(found.info)
-            if not self._dataset.per_instrument:
-                for name, value in target.fields:
-                    table = table.filter(pc.equal(table.column(name).cast(pa.string()), value))
-            if held and rows + table.num_rows > ROW_GROUP_ROWS:
-                yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
-                held, rows = [], 0
-            held.append(table)
-            rows += table.num_rows
-        if rows:
-            yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
-
-    def _table(self, info: ObjectInfo) -> pa.Table:
-        content = self._kept.get(info)
-        if content is None:
-            with self._store.open(info.key) as pinned:
-                content = pinned.file.read()
-            if crc32c_of_bytes(content) != info.crc32c:
-                raise ObjectChanged(f"{self._store.uri_of(info.key)}: was replaced since it was listed")
-            with self._lock:
-                if info not in self._kept and len(content) <= self._room:
-                    self._kept[info] = content
-                    self._room -= len(content)
-        with explained(self._store.uri_of(info.key)):
-            return pq.ParquetFile(pa.BufferReader(content)).read()

@@ -220,7 +220,7 @@ def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
 
 def splice_month(
     path: Path,
-    dataset: Dataset,
+    schema: pa.Schema,
     old: pq.ParquetFile | None,
     replacing: Mapping[date, Iterable[pa.Table]],
     digests: Mapping[date, str],
@@ -235,7 +235,7 @@ def splice_month(
             if day not in replacing:
                 kept.setdefault(day, []).append(group)
     rows = 0
-    with parquet_writer(path, dataset.schema) as writer:
+    with parquet_writer(path, schema) as writer:
         for day in sorted(kept.keys() | replacing.keys()):
             if old is not None and day in kept:
                 tables: Iterable[pa.Table] = (old.read_row_group(group) for group in kept[day])
@@ -243,7 +243,7 @@ def splice_month(
                 tables = replacing[day]
             for table in tables:
                 if table.num_rows:
-                    writer.write_table(table.cast(dataset.schema), row_group_size=table.num_rows)
+                    writer.write_table(table.cast(schema), row_group_size=table.num_rows)
                     rows += table.num_rows
         stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
         writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.fingerprints import fingerprint
 from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
@@ -358,6 +359,42 @@ class MarketDataLake:
 
         places = [(day, instrument) for day in days for instrument in sorted(named, key=str)]
         return pa.Table.from_pylist(list(_parallel(describe, places)), _COVERAGE)
+
+    def fingerprint(
+        self,
+        dataset: str,
+        start: Moment,
+        end: Moment,
+        *,
+        instruments: Instruments = None,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+    ) -> str:
+        """Stands for the data that a read of the window is made from, so that a backtest can say on which it ran.
+
+        It covers the whole day files of the days that the window touches and, of ticks, of the days beside them, which
+        may hold rows of the window. Any of these that changes, comes or goes changes it; other files do not. The same
+        data give the same text on a local disk and on Google Cloud Storage. No content is read.
+
+        Args:
+            dataset: `trades`, `ohlcv_1h`, `technical_features`, …
+            start: first time.
+            end: end of the window, not included.
+            instruments: an id, a glob, a list of them, or None for all.
+            venue: only this venue.
+            instrument_type: only this type: spot, perpetual, future or option.
+
+        Returns:
+            32 hexadecimal digits.
+
+        Raises:
+            DatasetError, InstrumentError, WindowError: the question cannot be understood.
+            LakeError: a file is not as recorded; the message says what to do.
+        """
+        asked = _dataset(dataset)
+        question = _question(asked, instruments, start, end, venue, instrument_type)
+        days = question.window.days(beside=1 if asked.kind is Kind.TICKS else 0)
+        return fingerprint(self._store, asked, days, question.wants)
 
 
 def _dataset(name: str, kind: Kind | None = None) -> Dataset:

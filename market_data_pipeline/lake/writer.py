@@ -1,7 +1,7 @@
 """Writing days into the lake: day files in every layout, the month files that follow from them, and what goes away.
 
 The `by_date` layout is the truth; all else is made from it: first the day files land (`lake.day_files`), then month
-files are put together from them (`lake.months`).
+files, and the record of their checksums (`lake.records`), are put together from them (`lake.months`).
 """
 
 import logging
@@ -11,10 +11,13 @@ from datetime import date
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure, Place, land, settle
-from market_data_pipeline.lake.months import MonthFile, publish_months, targets_of
+from market_data_pipeline.lake.month_rows import MonthRows
+from market_data_pipeline.lake.months import Contents, MonthFile, Target, publish_months, targets_of
+from market_data_pipeline.lake.records import Checksums, Sums, landed_sums, record_targets
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.records import RECORD
 from market_data_pipeline.model.rows import DayRows
 
 log = logging.getLogger(__name__)
@@ -90,7 +93,7 @@ def write_days(
     gone = _gone(store, dataset, days, selection, files, failures)
     if quarantine := QUARANTINE.get(dataset.name):
         _delete(store, quarantine, _mended(store, quarantine, days, selection, files, failures))
-    months = _months(store, dataset, files, gone, threads)
+    months = _months(store, dataset, days, files, gone, threads)
     settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
     return WriteReport(
         dataset,
@@ -150,31 +153,50 @@ def _mended(
 def _months(
     store: ObjectStore,
     dataset: Dataset,
+    days: Sequence[date],
     files: Sequence[DayFile],
     gone: Sequence[Place],
     threads: int,
 ) -> list[MonthFile]:
-    """Publishes the month files and deletes what is gone, in an order that a killed run cannot spoil.
+    """Publishes the month files and the record, and deletes what is gone, in an order that a killed run cannot spoil.
 
     A day file that goes is first taken out of the month files, then deleted from `by_date` last of all: so a run that
     comes after a kill still sees what remains to be done. As another run may have put it back into a month file in the
-    meantime, those are looked at once more.
+    meantime, those are looked at once more. The record is looked at for every day, as a killed run
+    may have left it behind.
     """
-    if not dataset.month_layouts:
-        _delete(store, dataset, gone)
-        return []
-    places = [(file.day, file.instrument) for file in files if file.span.rows]
-    targets = targets_of(store, dataset, [*places, *gone])
-    months = publish_months(store, dataset, targets, leaving=frozenset(gone), threads=threads)
+    landed = landed_sums(files)
+    records = record_targets(dataset, [*days, *(day for day, _ in landed)])
+    targets = targets_of(store, dataset, [*landed, *gone])
+    months = publish(store, dataset, [*targets, *records], landed, leaving=frozenset(gone), threads=threads)
     if gone:
         _delete(store, dataset, gone)
-        after = publish_months(store, dataset, targets_of(store, dataset, gone), threads=threads)
+        again = [*targets_of(store, dataset, gone), *record_targets(dataset, [day for day, _ in gone])]
+        after = publish(store, dataset, again, landed, threads=threads)
         looked = {month.key: month for month in after}
         months = [
             replace(looked[month.key], changed=True) if month.changed and month.key in looked else month
             for month in months
         ]
-    return months
+    return [month for month in months if month.layout != RECORD.name]
+
+
+def publish(
+    store: ObjectStore,
+    dataset: Dataset,
+    targets: Sequence[Target],
+    landed: Sums,
+    *,
+    leaving: frozenset[Place] = frozenset(),
+    threads: int = THREADS,
+) -> list[MonthFile]:
+    """Brings month files and records in step with the day files, of which `landed` are known."""
+    rows, sums = MonthRows(store, dataset), Checksums(store, landed)
+
+    def contents(target: Target) -> Contents:
+        return sums if target.layout == RECORD else rows
+
+    return publish_months(store, dataset, targets, contents, leaving=leaving, threads=threads)
 
 
 def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[Place]) -> None:

@@ -35,6 +35,11 @@ _OF_TIME = {"year", "month", "day"}
 _HIVE = re.compile(r"(?:^|/)(year|month|day|date|venue|data_type)=")
 
 
+def is_hive(path: str) -> bool:
+    """True for a Hive-style path, with folders such as `year=2023`."""
+    return _HIVE.search(path) is not None
+
+
 def instrument_fields(instrument: Instrument) -> dict[str, str]:
     """The values that an instrument gives to placeholders and to partition columns of the same names."""
     return {
@@ -149,7 +154,7 @@ class Layout:
         return iter(dict.fromkeys(self.prefix(day, **fields) for day in days))
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
+    def _pattern(self) -> str:
         seen: set[str] = set()
         pattern = ""
         for literal, name, _, _ in Formatter().parse(self.template):
@@ -157,7 +162,7 @@ class Layout:
             if name is not None:
                 pattern += f"(?P={name})" if name in seen else f"(?P<{name}>{_PATTERNS[name]})"
                 seen.add(name)
-        return re.compile(pattern)
+        return pattern
 
     def parse(self, path: str) -> dict[str, str]:
         """The placeholders' values for a path that this layout made: the exact inverse of `format`.
@@ -165,12 +170,12 @@ class Layout:
         Raises:
             LayoutError: the path is none of this layout's; a Hive-style path (`year=2023/…`) is refused by name.
         """
-        if _HIVE.search(path):
+        if is_hive(path):
             raise LayoutError(
                 f"{path!r} is a Hive-style path (key=value folders); this lake's paths are written key-value, such as "
                 "year-2023/month-05/day-23"
             )
-        match = self._pattern.fullmatch(path)
+        match = re.fullmatch(self._pattern, path)
         if match is None:
             raise LayoutError(f"{path!r} is not a path of layout {self.name}: {self.template!r}")
         fields = match.groupdict()
@@ -185,6 +190,21 @@ class Layout:
         except ValueError as error:
             raise LayoutError(f"{path!r} is not a path of layout {self.name}: {error}") from None
         return fields
+
+    def respelled(self, path: str) -> str | None:
+        """The path of this layout that differs from this one in the case of letters alone; None if there is none."""
+        match = re.fullmatch(self._pattern, path, re.IGNORECASE)
+        if match is None:
+            return None
+        fields = match.groupdict()
+        try:
+            named = fields.get("instrument_id")
+            known = instrument_fields(Instrument.parse(named)) if named else {}
+            lower = {name: value.lower() for name, value in fields.items()}
+            spelled = self.format(_day_of(fields), **(lower | known))
+        except (LayoutError, ValueError):
+            return None
+        return spelled if spelled != path and spelled.lower() == path.lower() else None
 
     def day_of(self, fields: Mapping[str, Any]) -> date:
         """The day that parsed values name; the first of the month where objects hold months."""

@@ -1,6 +1,6 @@
 """Windows of time: `[start, end)` in UTC, from dates, datetimes or ISO texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -85,3 +85,11 @@ def days_between(first: date, last: date) -> Iterator[date]:
     """All days from `first` to `last`, both included."""
     for offset in range((last - first).days + 1):
         yield first + timedelta(days=offset)
+
+
+def by_month(days: Iterable[date]) -> list[list[date]]:
+    """Some days, those of each month together, in order."""
+    months: dict[date, list[date]] = {}
+    for day in sorted(set(days)):
+        months.setdefault(day.replace(day=1), []).append(day)
+    return list(months.values())

@@ -95,7 +95,7 @@ def test_partitions_begin_where_the_setting_says_and_end_yesterday() -> None:
 
 def test_every_asset_has_its_checks(defs: dg.Definitions) -> None:
     checks = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
-    assert checks == {(asset, "every_instrument_read") for asset in ASSETS} | {
+    assert checks == {(asset, name) for asset in ASSETS for name in ("every_instrument_read", "layouts_agree")} | {
         (f"ohlcv_{frame}", name) for frame in FRAMES for name in ("candle_laws", "volume_kept")
     } | {(asset, "quality") for asset in FLAWS}
 

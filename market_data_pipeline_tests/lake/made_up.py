@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import google_crc32c
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, K
 from market_data_pipeline.model.errors import LayoutError, SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.layouts import Layout
+from market_data_pipeline.model.records import RECORD
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import midnight
 from market_data_pipeline.transforms.candles import Fill
@@ -224,15 +226,31 @@ class Look:
 
     def __init__(self, ground: Ground) -> None:
         self.objects: dict[tuple[str, str], dict[str, pa.Table]] = {}
+        self.records: dict[tuple[str, date, str | None], tuple[int, int, int]] = {}
         self.strays: list[str] = []
+        self._sums: dict[tuple[str, date, str | None], tuple[int, int, int]] = {}
         for name in sorted(ground.names()):
+            if _is_record(name):
+                self._read_record(name, ground.get(name))
+                continue
             where = _place_of(name)
             if where is None:
                 self.strays.append(name)
                 continue
             content = ground.get(name)
             assert content is not None
-            self.objects.setdefault(where, {})[name] = pq.ParquetFile(io.BytesIO(content)).read()
+            table = pq.ParquetFile(io.BytesIO(content)).read()
+            self.objects.setdefault(where, {})[name] = table
+            if where[1] == "by_date":
+                fields = DATASETS[where[0]].layouts[0].parse(name)
+                place = (where[0], DATASETS[where[0]].layouts[0].day_of(fields), fields.get("instrument_id"))
+                self._sums[place] = (table.num_rows, len(content), google_crc32c.value(content))
+
+    def _read_record(self, name: str, content: bytes | None) -> None:
+        for row in pq.ParquetFile(io.BytesIO(content or b"")).read().to_pylist():
+            place = (RECORD.parse(name)["dataset"], row["date"], row["instrument_id"])
+            assert place not in self.records, f"{name}: {place} is recorded twice"
+            self.records[place] = (row["rows"], row["bytes"], row["crc32c"])
 
     def rows(self, dataset: Dataset, layout: str = "by_date") -> pa.Table:
         """All rows of a layout, sorted."""
@@ -245,14 +263,29 @@ class Look:
         return set(rows.filter(pc.equal(rows.column("instrument_id"), instrument.id)).column("date").to_pylist())
 
     def assert_layouts_agree(self, datasets: Iterable[Dataset] = tuple(DATASETS.values())) -> None:
-        """Every layout holds exactly the rows of by_date; each object what its path says, in order; nothing else."""
+        """Every layout holds exactly the rows of by_date; each object what its path says, in order; nothing else.
+
+        The records say exactly what lies in by_date.
+        """
         assert self.strays == []
         for dataset in datasets:
+            told, true = (
+                {place: value for place, value in found.items() if place[0] == dataset.name}
+                for found in (self.records, self._sums)
+            )
+            assert told == true, f"{dataset.name}: the record differs"
             truth = self.rows(dataset)
             for layout in dataset.layouts:
                 assert self.rows(dataset, layout.name).equals(truth), f"{dataset.name}: {layout.name} differs"
                 for name, table in self.objects.get((dataset.name, layout.name), {}).items():
                     _assert_belongs(name, table, dataset, layout)
+
+
+def _is_record(name: str) -> bool:
+    try:
+        return bool(RECORD.parse(name))
+    except LayoutError:
+        return False
 
 
 def _place_of(name: str) -> tuple[str, str] | None:

@@ -192,22 +192,22 @@ def test_a_month_keeps_the_row_groups_of_other_days(tmp_path: Path) -> None:
         return pq.ParquetFile(tmp_path / "day").read()
 
     both = [full(days[1], BTC_USD, 1.0), full(days[1], OPTION, 2.0)]
-    rows = splice_month(tmp_path / "one", HOURLY, None, {days[1]: both}, {days[1]: "b"})
+    rows = splice_month(tmp_path / "one", HOURLY.schema, None, {days[1]: both}, {days[1]: "b"})
     assert rows == 6
     old = pq.ParquetFile(tmp_path / "one")
     assert row_group_days(old.metadata) == [days[1], days[1]]
     replacing = {days[2]: [full(days[2], BTC_USD, 3.0)], days[0]: [full(days[0], BTC_USD, 4.0)]}
     digests = {days[2]: "c", days[0]: "a", days[1]: "b"}
-    assert splice_month(tmp_path / "two", HOURLY, old, replacing, digests) == 12
+    assert splice_month(tmp_path / "two", HOURLY.schema, old, replacing, digests) == 12
     two = pq.ParquetFile(tmp_path / "two")
     assert row_group_days(two.metadata) == [days[0], days[1], days[1], days[2]]
     assert month_digests(two.metadata) == digests
     assert two.read().schema.equals(HOURLY.schema)
     assert two.read().slice(3, 6).to_pylist() == pa.concat_tables(both).to_pylist()
     # a day that is replaced by nothing goes; so do all
-    assert splice_month(tmp_path / "three", HOURLY, two, {days[1]: []}, {}) == 6
+    assert splice_month(tmp_path / "three", HOURLY.schema, two, {days[1]: []}, {}) == 6
     assert row_group_days(pq.ParquetFile(tmp_path / "three").metadata) == [days[0], days[2]]
-    assert splice_month(tmp_path / "none", HOURLY, two, dict.fromkeys(days, ()), {}) == 0
+    assert splice_month(tmp_path / "none", HOURLY.schema, two, dict.fromkeys(days, ()), {}) == 0
 
 
 def test_a_foreign_month_file_is_refused_by_its_missing_statistics(tmp_path: Path) -> None:

@@ -432,3 +432,30 @@ def test_sweeping_takes_nothing_that_is_in_use(ground: Ground) -> None:
         assert ground.store.sweep() == 0
         ground.store.put(path, [f"{R}/b"])
     assert ground.names() == {K, f"{R}/b"}
+
+
+def test_the_checksum_of_what_was_published_is_known_without_reading(ground: Ground) -> None:
+    with ground.store.stage() as path:
+        path.write_bytes(b"123456789")
+        ground.store.put(path, [K, f"{R}/two"], crc32c=0xE3069283)
+    for info in ground.store.list(f"{R}/"):
+        assert ground.store.known_crc32c(info) == 0xE3069283
+    # what others have put there since is another object
+    ground.write(K, b"987654321")
+    (info,) = ground.store.list(K)
+    assert ground.store.known_crc32c(info) in {None, google_crc32c.value(b"987654321")}
+    assert ground.store.crc32c(info) == google_crc32c.value(b"987654321")
+    assert ground.store.known_crc32c(info) == google_crc32c.value(b"987654321")
+
+
+def test_keys_of_one_file_have_one_identity_and_a_newer_file_has_another(ground: Ground) -> None:
+    put(ground.store, b"hello", f"{R}/one", f"{R}/two")
+    one, two = ground.store.list(f"{R}/")
+    assert one.identity == two.identity
+    assert (one.identity is None) == (ground.kind == "gcs")
+    with ground.store.open(f"{R}/one") as pinned:
+        assert pinned.info.identity == one.identity
+    put(ground.store, b"hello", f"{R}/one")
+    (newer,) = ground.store.list(f"{R}/one")
+    assert newer == one
+    assert newer.identity is None or newer.identity != one.identity

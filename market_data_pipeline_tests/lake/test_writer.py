@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from market_data_pipeline.lake.day_files import DayFile
+from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, DATASETS, TIMEFRAMES, Dataset, Kind
@@ -208,7 +209,7 @@ def test_a_filter_leaves_the_others_as_they_are(ground: Ground) -> None:
 def test_a_month_file_that_becomes_empty_is_deleted(ground: Ground) -> None:
     march = date(2024, 3, 1)
     write(ground.store, HOURLY, {(march, BTC_USD): hourly(march), (march, PERP): hourly(march)})
-    assert len(ground.names()) == 2 + 2 + 2 + 1
+    assert len(ground.names()) == 2 + 2 + 2 + 1 + 1  # the last is the record
     report = write(ground.store, HOURLY, {(march, PERP): hourly(march)})
     assert {(month.layout, month.rows, month.size > 0) for month in report.months if month.changed} == {
         ("by_venue", 0, False),
@@ -216,7 +217,7 @@ def test_a_month_file_that_becomes_empty_is_deleted(ground: Ground) -> None:
         ("by_timeframe", 3, True),
     }
     Look(ground).assert_layouts_agree([HOURLY])
-    assert len(ground.names()) == 1 + 1 + 1 + 1
+    assert len(ground.names()) == 1 + 1 + 1 + 1 + 1
     report = write(ground.store, HOURLY, {}, days=[march])
     assert all(month.rows == month.size == 0 and month.changed for month in report.months)
     assert ground.names() == set()
@@ -295,7 +296,8 @@ def test_the_report_says_what_was_written(ground: Ground) -> None:
     report = write_days(ground.store, TRADES, DAYS[:2], ALL, rows, progress=told.append)  # type: ignore[arg-type]
     assert [(f.day, f.instrument) for f in report.files] == [(d, i) for d in DAYS[:2] for i in (BTC_USD, PERP)]
     assert sorted(told, key=str) == sorted(report.files, key=str)
-    assert report.bytes_written == sum(file.size for file in report.files)  # once, whatever the layouts
+    record = len(ground.get(record_key(TRADES, DAYS[0])) or b"")
+    assert report.bytes_written == sum(file.size for file in report.files) + record  # once, whatever the layouts
     for file in report.files:
         times = sorted(places[file.day, file.instrument].column("timestamp").to_pylist())
         assert (file.span.rows, file.span.first, file.span.last) == (len(times), times[0], times[-1])

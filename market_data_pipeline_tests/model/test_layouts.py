@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import LayoutError
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline.model.layouts import Layout, instrument_fields
+from market_data_pipeline.model.layouts import Layout, instrument_fields, is_hive
 from market_data_pipeline_tests.strategies import days, instruments
 
 SPOT = Instrument.parse("binance:SPOT_PAIR:BTC-USDT")
@@ -318,3 +318,28 @@ def test_a_layout_says_what_lies_under_its_paths() -> None:
         ("available_instruments", "by_venue"): (False, False, ("venue",)),
         ("available_instruments", "by_instrument_type"): (False, False, ("instrument_type",)),
     }
+
+
+@places
+@given(data=st.data())
+def test_a_path_in_another_case_is_told_how_it_should_be_written(
+    dataset: Dataset, layout: Layout, data: st.DataObject
+) -> None:
+    path = dataset.path(layout, data.draw(days), data.draw(instruments))
+    assert layout.respelled(path) is None
+    other = "".join(data.draw(st.sampled_from([letter.lower(), letter.upper()])) for letter in path)
+    assert layout.respelled(other) == (None if other == path else path)
+    assert layout.respelled(other + "x") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "hive"),
+    [
+        ("by_date/year=2023/month=05/x.parquet", True),
+        ("a/venue=binance/x", True),
+        (PATHS[0][2], False),
+        ("a/b=c", False),
+    ],
+)
+def test_hive_style_paths_are_known_by_their_folders(path: str, hive: bool) -> None:
+    assert is_hive(path) is hive

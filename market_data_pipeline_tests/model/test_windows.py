@@ -12,6 +12,7 @@ from market_data_pipeline.model.windows import (
     Window,
     as_day,
     as_moment,
+    by_month,
     days_between,
     microseconds,
     midnight,
@@ -127,3 +128,9 @@ def test_days_between_has_both_ends() -> None:
     assert list(days_between(FIRST, LAST)) == [FIRST, date(2024, 8, 9), LAST]
     assert list(days_between(FIRST, FIRST)) == [FIRST]
     assert list(days_between(LAST, FIRST)) == []
+
+
+def test_days_come_by_month_in_order_each_once() -> None:
+    months = by_month([date(2024, 3, 1), date(2024, 2, 29), date(2023, 2, 1), date(2024, 3, 1)])
+    assert months == [[date(2023, 2, 1)], [date(2024, 2, 29)], [date(2024, 3, 1)]]
+    assert by_month([]) == []

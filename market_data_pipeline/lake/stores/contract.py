@@ -7,7 +7,7 @@ Two stores fulfil this: the local disk and Google Cloud Storage. One suite of te
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,11 +22,14 @@ class ObjectInfo:
         key: the object's key.
         size: its length in bytes.
         crc32c: the CRC-32C of its content where the store keeps one, else None; `ObjectStore.crc32c` always knows.
+        identity: on a local disk which file it is and when it was written (device, inode, nanoseconds), else None. Two
+            objects of one identity are one file, under whatever keys; what is published anew has another.
     """
 
     key: str
     size: int
     crc32c: int | None = None
+    identity: tuple[int, ...] | None = field(default=None, compare=False)
 
 
 class Pinned(Protocol):
@@ -104,15 +107,20 @@ class ObjectStore(Protocol):
         """The CRC-32C of a listed object's content; free where listings carry it, one read where not."""
         ...
 
+    def known_crc32c(self, info: ObjectInfo) -> int | None:
+        """The CRC-32C of a listed object's content as far as it is known without reading it, else None."""
+        ...
+
     def stage(self) -> AbstractContextManager[Path]:
         """A path for a temporary file, on which `put` is cheap; the file is removed when the context is left."""
         ...
 
-    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
+    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS, crc32c: int | None = None) -> None:
         """Publishes a staged file under each key: whole or not at all, for each key.
 
         The file is sent once; further keys get it by a hard link or a server-side copy. It must not be written to
-        afterwards. With `expect` other than ALWAYS there is one key, and a pinned object must still be open.
+        afterwards. With `expect` other than ALWAYS there is one key, and a pinned object must still be open. A caller
+        that knows the file's CRC-32C tells it, and saves a reading.
 
         Raises:
             ObjectChanged: `expect` no longer holds; nothing was changed.

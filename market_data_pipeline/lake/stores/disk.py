@@ -78,6 +78,10 @@ def make_folders(folder: Path) -> None:
             sync_folder(made.parent)
         except FileNotFoundError:  # its parent was empty, and a delete removed it: the caller tries again
             return
+        except FileExistsError:
+            if os.path.lexists(made) and not made.is_dir():  # a file; of a folder that just went, likewise
+                raise
+            return
 
 
 def sync_folder(folder: Path) -> None:

@@ -103,6 +103,10 @@ class GcsStore:
                 raise ObjectNotFound(f"{place.uri}: no object lies here")
             return _checksum(blob)
 
+    def known_crc32c(self, info: ObjectInfo) -> int | None:
+        """The CRC-32C that the listing told."""
+        return info.crc32c
+
     @contextmanager
     def stage(self) -> Iterator[Path]:
         """A new empty file in the temporary folder of this machine, locked so that `sweep` leaves it alone."""
@@ -120,14 +124,14 @@ class GcsStore:
             finally:
                 os.close(handle)
 
-    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
+    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS, crc32c: int | None = None) -> None:
         """Uploads the staged file under the first key and copies it to the others; raises ObjectChanged."""
         check_change(keys, expect)
         first, *others = (self._place(key) for key in keys)
         wanted = None if expect is ALWAYS else _generation(first, expect)
         upload = self._objects.upload
         with explained(first, "written"):
-            content = Content.of(staged)
+            content = Content.of(staged, crc32c)
             generation = self._objects.publish(first, wanted, content, upload)
             self._remember(first, generation, content.size)
             self._written.add(content.size)

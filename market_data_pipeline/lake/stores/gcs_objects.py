@@ -37,11 +37,12 @@ class Content:
     mark: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
-    def of(cls, path: Path) -> "Content":
-        """Reads a file once for its checksum; raises OSError."""
-        with path.open("rb", buffering=0) as file:
-            checksum = crc32c_of(file)
-            return cls(path, file.tell(), base64.b64encode(checksum.to_bytes(4, "big")).decode())
+    def of(cls, path: Path, checksum: int | None = None) -> "Content":
+        """Reads a file once for its checksum, if that is not known; raises OSError."""
+        if checksum is None:
+            with path.open("rb", buffering=0) as file:
+                checksum = crc32c_of(file)
+        return cls(path, path.stat().st_size, base64.b64encode(checksum.to_bytes(4, "big")).decode())
 
 
 Write = Callable[[Place, Content, int | None], int]

@@ -40,6 +40,15 @@ _ATTEMPTS = 100
 _REMEMBERED = 65_536
 
 
+def _info(key: str, found: os.stat_result) -> ObjectInfo:
+    # ctime stays out: it changes whenever one more layout links the file.
+    return ObjectInfo(key, found.st_size, identity=(*identity(found), found.st_mtime_ns))
+
+
+def _known_by(found: os.stat_result) -> tuple[int, ...]:
+    return (*identity(found), found.st_mtime_ns, found.st_size)
+
+
 class LocalPinned:
     """One open handle: the file stays what it is, even after its name was given to another."""
 
@@ -107,7 +116,7 @@ class LocalStore:
                 file = pa.OSFile(str(path), "rb")
             except (FileNotFoundError, NotADirectoryError):
                 raise ObjectNotFound(f"{path}: no object lies here") from None
-            return LocalPinned(ObjectInfo(key, os.fstat(file.fileno()).st_size), file)
+            return LocalPinned(_info(key, os.fstat(file.fileno())), file)
 
     def crc32c(self, info: ObjectInfo) -> int:
         """The CRC-32C of the file's content, read once for all its hard links."""
@@ -118,11 +127,13 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 raise ObjectNotFound(f"{path}: no object lies here") from None
             with file:
-                found = os.fstat(file.fileno())
-                # ctime stays out: it changes whenever one more layout links the file.
-                key = (*identity(found), found.st_size, found.st_mtime_ns)
+                key = _known_by(os.fstat(file.fileno()))
                 known = self._checksums.get(key)
                 return self._remember(key, crc32c_of(file)) if known is None else known
+
+    def known_crc32c(self, info: ObjectInfo) -> int | None:
+        """The CRC-32C of a listed file that this store has read or published."""
+        return None if info.identity is None else self._checksums.get((*info.identity, info.size))
 
     @contextmanager
     def stage(self) -> Iterator[Path]:
@@ -137,11 +148,13 @@ class LocalStore:
             finally:
                 os.close(handle)
 
-    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS) -> None:
+    def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS, crc32c: int | None = None) -> None:
         """Publishes the staged file under each key by a hard link; raises ObjectChanged."""
         check_change(keys, expect)
         with explained(f"{staged} cannot be published"):
             size = seal(staged)
+            if crc32c is not None:
+                self._remember(_known_by(staged.lstat()), crc32c)
         written = size
         for key in keys:
             with explained(f"{self._path(key)} cannot be written"):
@@ -192,7 +205,7 @@ class LocalStore:
                 with suppress(FileNotFoundError, NotADirectoryError):
                     found = os.lstat(f"{self.root}/{name}")
                     if stat.S_ISREG(found.st_mode):
-                        yield ObjectInfo(name, found.st_size)
+                        yield _info(name, found)
 
     def _names(self, folder: str) -> Iterator[str]:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{self.root}/{folder}") as entries:

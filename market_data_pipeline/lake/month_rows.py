@@ -1,0 +1,126 @@
+"""What the month files of a dataset hold: the rows of its day files, by group."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from threading import Lock
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import DayObject
+from market_data_pipeline.lake.months import Target
+from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.stores.content import crc32c_of_bytes
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import LakeError, ObjectChanged
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.layouts import instrument_fields
+
+ROW_GROUP_ROWS = 1_000_000
+_KEPT_BYTES = 128 << 20
+
+
+def digest_of_files(files: Iterable[tuple[Instrument | None, int]]) -> str | None:
+    """Stands for some day files, given in order, each by its instrument and CRC-32C; None for none."""
+    return _digest("\n".join(f"{instrument} {crc32c:08x}" for instrument, crc32c in files))
+
+
+def digest_of_rows(tables: Iterable[pa.Table]) -> str | None:
+    """Stands for a group's rows, where a day file holds other groups as well; None for none."""
+    return _digest("\n".join(repr(row) for table in tables for row in table.to_pylist()))
+
+
+def _digest(text: str) -> str | None:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest() if text else None
+
+
+def of_group(table: pa.Table, target: Target) -> pa.Table:
+    """The rows that belong into a month file, of a day file that holds all instruments."""
+    for name, value in target.fields:
+        table = table.filter(pc.equal(table.column(name).cast(pa.string()), value))
+    return table
+
+
+def members_of(target: Target, objects: Iterable[DayObject]) -> list[DayObject]:
+    """The day files that belong into a month file, in order of instrument."""
+    wanted = dict(target.fields)
+    return sorted(
+        (
+            found
+            for found in objects
+            if found.instrument is None or wanted.items() <= instrument_fields(found.instrument).items()
+        ),
+        key=lambda found: str(found.instrument),
+    )
+
+
+class MonthRows:
+    """The rows of day files; keeps the bytes of small ones, which several layouts read."""
+
+    def __init__(self, store: ObjectStore, dataset: Dataset) -> None:
+        self._store, self._dataset = store, dataset
+        self._kept: dict[ObjectInfo, bytes] = {}
+        self._room = _KEPT_BYTES
+        self._lock = Lock()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The dataset's."""
+        return self._dataset.schema
+
+    def of(self, target: Target, objects: Sequence[DayObject], _: pq.ParquetFile | None = None) -> list[DayObject]:
+        """Those that belong into the target, in order of instrument, each with its checksum; raises ObjectNotFound."""
+        return [
+            replace(found, info=replace(found.info, crc32c=self._store.crc32c(found.info)))
+            for found in members_of(target, objects)
+        ]
+
+    def digest(self, target: Target, members: Sequence[DayObject]) -> str | None:
+        """Of the files' checksums, or of the rows where a day file holds other groups as well."""
+        if self._dataset.per_instrument:
+            return digest_of_files((found.instrument, found.info.crc32c or 0) for found in members)
+        return digest_of_rows(self.tables(target, members))
+
+    def same(self, target: Target, objects: Sequence[DayObject], _: Sequence[DayObject], digest: str | None) -> bool:
+        """Whether the digest of what is listed now is the same; raises ObjectNotFound, ObjectChanged."""
+        return self.digest(target, self.of(target, objects)) == digest
+
+    def tables(self, target: Target, members: Sequence[DayObject]) -> Iterator[pa.Table]:
+        """Their rows as tables of about ROW_GROUP_ROWS, cut between instruments."""
+        held: list[pa.Table] = []
+        rows = 0
+        for found in members:
+            table = self._table(found.info)
+            if not self._dataset.per_instrument:
+                table = of_group(table, target)
+            if held and rows + table.num_rows > ROW_GROUP_ROWS:
+                yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+                held, rows = [], 0
+            held.append(table)
+            rows += table.num_rows
+        if rows:
+            yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+
+    def _table(self, info: ObjectInfo) -> pa.Table:
+        content = self._kept.get(info)
+        if content is None:
+            with self._store.open(info.key) as pinned:
+                content = pinned.file.read()
+            if crc32c_of_bytes(content) != info.crc32c:
+                raise ObjectChanged(f"{self._store.uri_of(info.key)}: was replaced since it was listed")
+            with self._lock:
+                if info not in self._kept and len(content) <= self._room:
+                    self._kept[info] = content
+                    self._room -= len(content)
+        with explained(self._store.uri_of(info.key)):
+            # a page that a disk has damaged must not go on into the month files
+            table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        if not table.schema.equals(self.schema):
+            raise LakeError(
+                f"{self._store.uri_of(info.key)} does not have the columns of {self._dataset.name} as this lake writes "
+                "them; if another tool wrote it, take it in with `market-data adopt`"
+            )
+        return table

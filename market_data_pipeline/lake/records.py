@@ -1,0 +1,154 @@
+"""The record of a dataset's day files, as it is kept: one more month file, put together from the same listing.
+
+What it says of a file is what was worked out when the file was encoded. A file that this run did not write keeps what
+the record said, and is read only where nothing was said or it was evidently replaced since.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import DayObject
+from market_data_pipeline.lake.day_files import DayFile, Place
+from market_data_pipeline.lake.month_rows import digest_of_files
+from market_data_pipeline.lake.months import Target
+from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What is recorded of a day file: its rows, its bytes, and their CRC-32C as they were encoded."""
+
+    rows: int
+    size: int
+    crc32c: int
+
+
+Sums = Mapping[Place, Sum]
+
+
+def record_key(dataset: Dataset, day: date) -> str:
+    """Where the record of a day's month lies."""
+    return dataset.path(RECORD, day)
+
+
+def record_targets(dataset: Dataset, days: Iterable[date], *, anew: bool = False) -> list[Target]:
+    """The records that some days belong to, in order of key."""
+    months: dict[str, set[date]] = {}
+    for day in days:
+        months.setdefault(record_key(dataset, day), set()).add(day)
+    return [Target(RECORD, key, (), tuple(sorted(of_month)), anew) for key, of_month in sorted(months.items())]
+
+
+def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, Sum] | None:
+    """What is recorded for the days of a day's month; None where nothing ever was.
+
+    Raises:
+        LakeError: it cannot be read.
+    """
+    key = record_key(dataset, day)
+    try:
+        with store.open(key) as pinned, explained(store.uri_of(key), "`market-data repair` makes it anew"):
+            return _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
+    except ObjectNotFound:
+        return None
+
+
+def _sums(table: pa.Table) -> dict[Place, Sum]:
+    return {
+        (row["date"], row["instrument_id"] and Instrument.parse(row["instrument_id"])): Sum(
+            row["rows"], row["bytes"], row["crc32c"]
+        )
+        for row in table.select(RECORD_SCHEMA.names).to_pylist()
+    }
+
+
+def landed_sums(files: Iterable[DayFile]) -> dict[Place, Sum]:
+    """What a run knows of the day files that it encoded."""
+    return {
+        (file.day, file.instrument): Sum(file.span.rows, file.size, file.crc32c) for file in files if file.span.rows
+    }
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    found: DayObject
+    sum: Sum
+
+
+class Checksums:
+    """The contents of records.
+
+    Args:
+        store: the lake.
+        landed: the day files that the caller has encoded, or has found to be as they should.
+    """
+
+    schema = RECORD_SCHEMA
+
+    def __init__(self, store: ObjectStore, landed: Sums) -> None:
+        self._store, self._landed = store, landed
+
+    def of(self, target: Target, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> list[_Recorded]:
+        """What is to be recorded of a day's files; raises ObjectNotFound."""
+        if not objects:
+            return []
+        with explained(self._store.uri_of(target.key), "`market-data repair` makes it anew"):
+            before = _sums(_of_day(old, objects[0].day)) if old else {}
+        return [
+            _Recorded(found, self._sum(found, before.get((found.day, found.instrument))))
+            for found in sorted(objects, key=lambda found: str(found.instrument))
+        ]
+
+    def _sum(self, found: DayObject, before: Sum | None) -> Sum:
+        own = self._landed.get((found.day, found.instrument))
+        known = self._store.known_crc32c(found.info)
+        if own is not None and (own.size, own.crc32c) == (found.info.size, known):
+            return own
+        # of a file that we wrote and that is another one now, the record may tell what it was in between
+        told = before if own is None else None
+        if told is not None and told.size == found.info.size and found.info.crc32c in (None, told.crc32c):
+            return told
+        with self._store.open(found.info.key) as pinned, explained(self._store.uri_of(found.info.key)):
+            rows = pq.ParquetFile(pinned.file).metadata.num_rows
+        return Sum(rows, found.info.size, self._store.crc32c(found.info))
+
+    def digest(self, _: Target, members: Sequence[_Recorded]) -> str | None:
+        """Of the files' instruments and checksums."""
+        return digest_of_files((each.found.instrument, each.sum.crc32c) for each in members)
+
+    def same(self, _: Target, objects: Sequence[DayObject], members: Sequence[_Recorded], __: str | None) -> bool:
+        """Whether the very same objects are listed now."""
+        return {_version(found.info) for found in objects} == {_version(each.found.info) for each in members}
+
+    def tables(self, _: Target, members: Sequence[_Recorded]) -> Iterator[pa.Table]:
+        """One table for the day."""
+        if members:
+            rows = [
+                {
+                    "date": each.found.day,
+                    "instrument_id": each.found.instrument and each.found.instrument.id,
+                    "rows": each.sum.rows,
+                    "bytes": each.sum.size,
+                    "crc32c": each.sum.crc32c,
+                }
+                for each in members
+            ]
+            yield pa.Table.from_pylist(rows, RECORD_SCHEMA)
+
+
+def _version(info: ObjectInfo) -> tuple[object, ...]:
+    return info.key, info.size, info.crc32c, info.identity
+
+
+def _of_day(file: pq.ParquetFile, day: date) -> pa.Table:
+    groups = [group for group, at in enumerate(row_group_days(file.metadata)) if at == day]
+    return file.read_row_groups(groups) if groups else RECORD_SCHEMA.empty_table()

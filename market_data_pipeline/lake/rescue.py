@@ -1,0 +1,150 @@
+"""A day file of `by_date` that is not what was recorded: whether it is sound all the same, and who else has its rows.
+
+The same rows give the same bytes. So a file is sound if its rows, encoded once more, give the very file; and a copy, or
+a month file's rows, are what was written if they give the recorded checksum.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.catalog import stored_fields
+from market_data_pipeline.lake.day_files import Place
+from market_data_pipeline.lake.parquet import explained, row_group_days, write_day_file
+from market_data_pipeline.lake.records import Sum
+from market_data_pipeline.lake.stores.content import crc32c_of
+from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
+from market_data_pipeline.lake.verified_days import content_crc32c
+from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
+from market_data_pipeline.model.layouts import Layout
+
+_BATCH = 65_536
+
+
+def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None) -> Sum | None:
+    """Sees to it that a sound file lies in `by_date`, if one can be had.
+
+    A sound file is never replaced: a run that has not yet recorded it may have written it. One that is damaged or
+    missing is replaced by what has the recorded checksum.
+
+    Args:
+        store: the lake.
+        dataset: whose day file.
+        place: which.
+        told: what is recorded of it; None for nothing.
+
+    Returns:
+        What lies there now; None where it must be materialized again.
+    """
+    key = dataset.path(dataset.layouts[0], *place)
+    with _opened(store, key) as pinned:
+        found = _sum_of(store, dataset, place, pinned, told) if pinned else None
+        if found:
+            return found
+        for staged, has in _candidates(store, dataset, place, told):
+            with suppress(ObjectChanged):
+                store.put(staged, [key], expect=pinned, crc32c=has.crc32c)
+                return has
+    return None
+
+
+@contextmanager
+def _opened(store: ObjectStore, key: str) -> Iterator[Pinned | None]:
+    try:
+        pinned = store.open(key)
+    except ObjectNotFound:
+        yield None
+        return
+    with pinned:
+        yield pinned
+
+
+def _sum_of(store: ObjectStore, dataset: Dataset, place: Place, pinned: Pinned, told: Sum | None) -> Sum | None:
+    """What a file is, if it is as recorded, or sound, or (without a record) at least whole; else None."""
+    try:
+        checksum = content_crc32c(pinned.file)
+        size = pinned.info.size
+        with store.stage() as path:
+            rows = _encode(path, store, dataset, place, _own_tables(dataset, pinned))
+            again = _checksum_of(path) if rows else None
+        if rows and (again == checksum or told is None or told.crc32c == checksum):
+            return Sum(rows, size, checksum)
+    except LakeError:
+        return None
+    return None
+
+
+def _encode(path: Path, store: ObjectStore, dataset: Dataset, place: Place, tables: Iterator[pa.Table]) -> int:
+    with explained(store.uri_of(dataset.path(dataset.layouts[0], *place))):
+        return write_day_file(path, dataset, *place, tables).rows
+
+
+def _checksum_of(path: Path) -> int:
+    with path.open("rb", buffering=0) as file:
+        return crc32c_of(file)
+
+
+def _own_tables(dataset: Dataset, pinned: Pinned) -> Iterator[pa.Table]:
+    pinned.file.seek(0)
+    names = dataset.own_schema.names
+    file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+    for batch in file.iter_batches(_BATCH, columns=names):
+        yield pa.Table.from_batches([batch]).select(names).cast(dataset.own_schema)
+
+
+def _candidates(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None) -> Iterator[tuple[Path, Sum]]:
+    """Staged files with the recorded checksum; without a record, copies that are sound."""
+    for layout in dataset.day_layouts[1:]:
+        with _opened(store, dataset.path(layout, *place)) as pinned:
+            has = _sum_of(store, dataset, place, pinned, told) if pinned else None
+            if pinned and has and (told is None or has.crc32c == told.crc32c):
+                with store.stage() as path:
+                    pinned.file.seek(0)
+                    pinned.file.download(path)
+                    yield path, has
+    for layout in dataset.month_layouts if told else ():
+        with store.stage() as path:
+            try:
+                rows = _encode(path, store, dataset, place, _month_tables(store, dataset, layout, place))
+            except LakeError:
+                continue
+            if told and rows == told.rows and _checksum_of(path) == told.crc32c:
+                yield path, told
+
+
+def _month_tables(store: ObjectStore, dataset: Dataset, layout: Layout, place: Place) -> Iterator[pa.Table]:
+    """A day file's own columns out of the month files of a layout."""
+    day, instrument = place
+    if instrument is not None:
+        keys = [dataset.path(layout, day, instrument)]
+    else:
+        stored = stored_fields(store, dataset, layout)
+        month = day.replace(day=1)
+        keys = [layout.format(day, **(dataset.path_fields() | f)) for f in stored if layout.day_of(f) == month]
+    found = [table for key in sorted(keys) for table in _of_day(store, dataset, key, place)]
+    if instrument is None and found:
+        table = pa.concat_tables(found).unify_dictionaries()
+        keys = table.select(list(dataset.order)).to_pylist()
+        found = [table.take(pa.array(sorted(range(len(keys)), key=lambda row: tuple(keys[row].values()))))]
+    yield from found
+
+
+def _of_day(store: ObjectStore, dataset: Dataset, key: str, place: Place) -> Iterator[pa.Table]:
+    day, instrument = place
+    names = dataset.own_schema.names
+    with _opened(store, key) as pinned:
+        if pinned is None:
+            return
+        file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+        groups = [group for group, at in enumerate(row_group_days(file.metadata)) if at == day]
+        columns = list(dict.fromkeys([*names, "instrument_id"]))
+        for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns) if groups else ():
+            table = pa.Table.from_batches([batch])
+            if instrument is not None:
+                table = table.filter(pc.equal(table.column("instrument_id").cast(pa.string()), instrument.id))
+            yield table.select(names).cast(dataset.own_schema)

@@ -1,0 +1,121 @@
+"""The record of the day files: what was encoded, not what a disk has made of it; read round the store."""
+
+from collections.abc import Sequence
+
+import google_crc32c
+import pytest
+
+from market_data_pipeline.lake.records import Sum, read_record, record_key
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline_tests.lake.made_up import (
+    BTC_USD,
+    DAYS,
+    HOURLY,
+    MAPS,
+    PERP,
+    SOME,
+    TRADES,
+    Look,
+    Watched,
+    hourly,
+    ingest,
+    made_ticks,
+    made_trades,
+    write,
+)
+from market_data_pipeline_tests.store_fixtures import Ground, local_ground
+
+DAY = DAYS[0]
+
+
+def day_files(ground: Ground, instruments: Sequence[Instrument] = (BTC_USD, PERP), seed: int = 0) -> None:
+    write(
+        ground.store, TRADES, {(DAY, instrument): made_trades(DAY, instrument, seed=seed) for instrument in instruments}
+    )
+
+
+def test_every_dataset_has_a_record_of_its_day_files(ground: Ground) -> None:
+    ingest(ground.store, made_ticks(instruments=(BTC_USD, PERP)), only=SOME)
+    look = Look(ground)
+    look.assert_layouts_agree()
+    assert {name for name, _, _ in look.records} == set(SOME)
+    content = ground.get(TRADES.path(TRADES.layouts[0], DAY, PERP)) or b""
+    told = read_record(ground.again(), TRADES, DAY)
+    assert told is not None
+    assert told[DAY, PERP] == Sum(16, len(content), google_crc32c.value(content))
+    assert set(told) == {(day, each) for day in DAYS[:2] for each in (BTC_USD, PERP)}  # of February
+    assert set(read_record(ground.store, MAPS, DAYS[2]) or ()) == {(DAYS[2], None)}
+    assert read_record(ground.store, HOURLY, DAY) is None
+
+
+def test_equal_days_are_recorded_in_equal_bytes_on_every_store(ground: Ground, tmp_path) -> None:
+    other = local_ground(tmp_path / "other")
+    for each in (ground, other):
+        day_files(each)
+    key = record_key(TRADES, DAY)
+    assert ground.get(key) == other.get(key)
+
+
+def test_a_damaged_file_keeps_the_checksum_that_it_was_encoded_with(local: Ground) -> None:
+    day_files(local)
+    wanted = read_record(local.store, TRADES, DAY)
+    key = TRADES.path(TRADES.layouts[0], DAY, PERP)
+    path = local.store.root / key  # type: ignore[attr-defined]
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    # a run that reads the file but wasn't asked for it
+    local.again().crc32c(next(local.store.list(key)))
+    write(local.again(), TRADES, {(DAY, BTC_USD): made_trades(DAY, BTC_USD, seed=5)}, selection=Selection.of(BTC_USD))
+    told = read_record(local.store, TRADES, DAY)
+    assert wanted is not None
+    assert told is not None
+    assert told[DAY, PERP] == wanted[DAY, PERP]
+    assert told[DAY, BTC_USD] != wanted[DAY, BTC_USD]
+
+
+def test_a_run_reads_no_file_that_it_was_not_asked_for(ground: Ground) -> None:
+    day_files(ground)
+
+    class Counting(Watched):
+        def crc32c(self, info) -> int:
+            self._about_to("crc32c", info.key)
+            return self._store.crc32c(info)
+
+    watched = Counting(ground.again())
+    write(watched, TRADES, {(DAY, BTC_USD): made_trades(DAY, BTC_USD, seed=5)}, selection=Selection.of(BTC_USD))
+    assert [key for verb, key in watched.calls if verb in ("open", "crc32c") and PERP.id in key] == []
+    Look(ground).assert_layouts_agree([TRADES])
+
+
+def test_a_lake_without_records_gets_them_from_its_next_run(ground: Ground) -> None:
+    day_files(ground)
+    ground.store.delete(record_key(TRADES, DAY))
+    day_files(ground, [BTC_USD])  # PERP goes with it: the source has it no more
+    Look(ground).assert_layouts_agree([TRADES])
+    day_files(ground)
+    ground.store.delete(record_key(TRADES, DAY))
+    write(ground.again(), TRADES, {(DAY, BTC_USD): made_trades(DAY, BTC_USD)}, selection=Selection.of(BTC_USD))
+    Look(ground).assert_layouts_agree([TRADES])
+
+
+def test_a_record_that_a_killed_run_left_behind_is_brought_in_step(ground: Ground) -> None:
+    day_files(ground)
+    old = ground.get(record_key(TRADES, DAY)) or b""
+    day_files(ground, seed=1)
+    ground.write(record_key(TRADES, DAY), old)
+    with pytest.raises(AssertionError):
+        Look(ground).assert_layouts_agree([TRADES])
+    report = write(ground.again(), TRADES, {(DAY, each): made_trades(DAY, each, seed=1) for each in (BTC_USD, PERP)})
+    assert not [file for file in report.files if file.changed]
+    Look(ground).assert_layouts_agree([TRADES])
+
+
+def test_a_record_that_cannot_be_read_says_what_to_do(ground: Ground, store: ObjectStore) -> None:
+    write(store, HOURLY, {(DAY, PERP): hourly(DAY)})
+    ground.write(record_key(HOURLY, DAY), b"PAR1 torn PAR1")
+    with pytest.raises(LakeError, match=r"ohlcv_1h_checksums.parquet cannot be read as Parquet.*`market-data repair`"):
+        read_record(ground.again(), HOURLY, DAY)
