@@ -104,7 +104,7 @@ class Trained:
         rows: how many labelled candles it was trained on, or would have been.
         start: close of the first of them, microseconds since 1970; None without any.
         end: when the last of their labels was known.
-        days_missing: how many of the training days have none of them.
+        days_missing: how many of the training days have no candle with a price.
         score: of a model that was trained in the same way without the held-out days; None where that was too little.
     """
 
@@ -150,7 +150,7 @@ def train(series: Series, day: date, recipe: Recipe) -> Trained:
         len(rows),
         int(starts[0]) if len(rows) else None,
         int(ends.max()) if len(rows) else None,
-        recipe.training_days - len(np.unique(series.stamps[rows] // _DAY)),
+        _days_missing(series, day, recipe),
         _score(series, rows, _training_rows(series, day, recipe, held_out), held_out, recipe) if model else None,
     )
 
@@ -226,6 +226,13 @@ def model_of(told: Mapping[str, Any]) -> Model:
         tuple(each["weight"] for each in inputs),
         told["intercept"],
     )
+
+
+def _days_missing(series: Series, day: date, recipe: Recipe) -> int:
+    # days whose labels have not ended yet teach nothing, and are there all the same
+    end = microseconds(midnight(day)) // _DAY
+    days = np.unique(series.stamps[series.priced] // _DAY)
+    return recipe.training_days - int(((days >= end - recipe.training_days) & (days < end)).sum())
 
 
 def _training_rows(series: Series, day: date, recipe: Recipe, end: int) -> Integers:
