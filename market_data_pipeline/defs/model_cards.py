@@ -14,7 +14,13 @@ def model_card(card: ModelCard) -> dict[str, object]:
         "models_trained": card.models,
         "instruments_without_a_model": len(card.without),
         "instruments_without_all_training_days": card.short_windows,
+        "instruments_lacking_fundamental_features_today": card.lacking_today,
+        "instruments_lacking_fundamental_features_in_training": card.lacking_in_training,
+        "inputs_missing_all_day": len(card.missing_inputs),
     }
+    if card.missing_inputs:
+        inputs = dict(sorted(card.missing_inputs.items())[:_SHOWN])
+        notes["instruments_by_input_missing_all_day"] = dg.MetadataValue.json(inputs)
     if card.without:
         first = dict(sorted(card.without.items())[:_SHOWN])
         notes["without_a_model_because"] = dg.MetadataValue.json(first)
@@ -50,6 +56,7 @@ def _page(card: ModelCard, score: Score) -> str:
         f"the base rate; Brier score {score.brier:.4f} against {score.base_brier:.4f}. No promise of profit: costs, "
         "slippage and what is not a label are left out.",
         "",
+        *_missing_lines(card),
         "| probability | candles | mean forecast | went up |",
         "| --- | --- | --- | --- |",
         *(
@@ -60,3 +67,15 @@ def _page(card: ModelCard, score: Score) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _missing_lines(card: ModelCard) -> list[str]:
+    if not (card.lacking_today or card.lacking_in_training or card.missing_inputs):
+        return []
+    names = ", ".join(sorted(card.missing_inputs)[:_SHOWN]) or "none"
+    return [
+        f"What is missing counts as the training's mean. Instruments without fundamental features on the day though "
+        f"their training had them: {card.lacking_today}; without them for a part of the training or all of it, though "
+        f"not on other days: {card.lacking_in_training}. Inputs that are null all through the day: {names}.",
+        "",
+    ]

@@ -69,10 +69,13 @@ class Recipe:
         """The last fifth of the training days, a day at least, on which a model that has not seen them is scored."""
         return max(1, self.training_days // 5)
 
+    def first_day(self, day: date) -> date:
+        """The first day that the model of a day may be trained on."""
+        return day - self.training_days * DAY
+
     def window(self, day: date) -> Window:
         """The times whose candles the signals of a day are made from: training, and what its inputs look back on."""
-        start = midnight(day) - self.training_days * DAY
-        return Window(start - PAST * self.timeframe.length, midnight(day) + DAY)
+        return Window(midnight(self.first_day(day)) - PAST * self.timeframe.length, midnight(day) + DAY)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Series:
         labels: what became of each candle.
         priced: whether it has a price.
         traded: whether anybody traded within it: only then could one have dealt at its close.
+        fundamental: whether it has a row of fundamental features.
     """
 
     stamps: Integers
@@ -92,6 +96,11 @@ class Series:
     labels: Labels
     priced: Flags
     traded: Flags
+    fundamental: Flags
+
+    def of_days(self, first: date, end: date) -> Flags:
+        """Which candles open on the days from `first` up to, not including, `end`."""
+        return (self.stamps >= microseconds(midnight(first))) & (self.stamps < microseconds(midnight(end)))
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,21 @@ def series_of(candles: pa.Table, features: Mapping[str, pa.Table], recipe: Recip
     """
     stamps, length = _times(candles), recipe.timeframe.microseconds
     columns = {name: _reals(candles, name) for name in CANDLE_COLUMNS[1:]}
-    for table in features.values():
-        columns |= _beside(stamps, table)
+    fundamental = np.zeros(len(stamps), bool)
+    for name, table in features.items():
+        place, there = _beside(stamps, _times(table))
+        if name == "fundamental_features":
+            fundamental = there
+        for column in table.column_names:
+            if column != "timestamp":
+                columns[column] = np.full(len(stamps), np.nan)
+                columns[column][there] = _reals(table, column)[place[there]]
     seen = Candles(stamps, length, columns)
     volatility = seen[_VOLATILITY] / np.sqrt(_VOLATILITY_BARS)
     path = Path(stamps, seen["high"], seen["low"], seen["close"], volatility, length)
     labels = LABELS[recipe.label](path, recipe.horizon, recipe.width)
-    return Series(stamps, input_values(seen), labels, np.isfinite(seen["close"]), seen["trade_count"] > 0)
+    priced, traded = np.isfinite(seen["close"]), seen["trade_count"] > 0
+    return Series(stamps, input_values(seen), labels, priced, traded, fundamental)
 
 
 def train(series: Series, day: date, recipe: Recipe) -> Trained:
@@ -230,14 +247,13 @@ def model_of(told: Mapping[str, Any]) -> Model:
 
 def _days_missing(series: Series, day: date, recipe: Recipe) -> int:
     # days whose labels have not ended yet teach nothing, and are there all the same
-    end = microseconds(midnight(day)) // _DAY
-    days = np.unique(series.stamps[series.priced] // _DAY)
-    return recipe.training_days - int(((days >= end - recipe.training_days) & (days < end)).sum())
+    there = series.priced & series.of_days(recipe.first_day(day), day)
+    return recipe.training_days - len(np.unique(series.stamps[there] // _DAY))
 
 
 def _training_rows(series: Series, day: date, recipe: Recipe, end: int) -> Integers:
     """The places of the candles that may train what predicts from `end` on."""
-    start = microseconds(midnight(day) - recipe.training_days * DAY)
+    start = microseconds(midnight(recipe.first_day(day)))
     embargo = recipe.embargo * recipe.timeframe.microseconds
     chosen = np.flatnonzero((series.stamps >= start) & series.traded & series.labels.ended(end, embargo))
     return chosen[usable(series.inputs[chosen])]
@@ -310,17 +326,12 @@ def _same(text: str | None, count: int) -> pa.Array:
     return pa.array([text] * count, pa.string()).dictionary_encode().cast(TEXT)
 
 
-def _beside(stamps: Integers, table: pa.Table) -> dict[str, Reals]:
-    """The columns of another table at the places of these times; NaN where it has no row of that time."""
-    theirs = _times(table)
-    place = np.minimum(np.searchsorted(theirs, stamps), max(len(theirs) - 1, 0))
-    there = theirs[place] == stamps if len(theirs) else np.zeros(len(stamps), bool)
-    found = {}
-    for name in table.column_names:
-        if name != "timestamp":
-            found[name] = np.full(len(stamps), np.nan)
-            found[name][there] = _reals(table, name)[place[there]]
-    return found
+def _beside(stamps: Integers, theirs: Integers) -> tuple[Integers, Flags]:
+    """For each time the place of the other row of that time, and whether there is one."""
+    if not len(theirs):
+        return np.zeros(len(stamps), np.int64), np.zeros(len(stamps), bool)
+    place = np.minimum(np.searchsorted(theirs, stamps), len(theirs) - 1)
+    return place, theirs[place] == stamps
 
 
 def _times(table: pa.Table) -> Integers:

@@ -58,6 +58,24 @@ def fill(store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[
         write(store, dataset, {(day, each): made(each, day)[place] for day in days for each in instruments})
 
 
+def fundamental(instrument: Instrument, day: date, **columns: pa.Array) -> pa.Table:
+    """Fundamental features of a day: a basis, or the columns that are given; all others are null."""
+    technical, schema = made(instrument, day)[1], FUNDAMENTAL.own_schema
+    count = technical.num_rows
+    draw = np.random.default_rng([SEEDS[instrument], day.toordinal()])
+    found = {name: technical.column(name) for name in ("timeframe", "timestamp", "close_time")}
+    found |= columns or {"basis": pa.array(draw.normal(size=count))}
+    return pa.table({name: found.get(name, pa.nulls(count, schema.field(name).type)) for name in schema.names}).cast(
+        schema
+    )
+
+
+def fill_fundamental(
+    store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[Instrument] = (PERP,)
+) -> None:
+    write(store, FUNDAMENTAL, {(day, each): fundamental(each, day) for day in days for each in instruments})
+
+
 def materialize(
     store: ObjectStore, days: Sequence[date], selection: Selection = ALL, recipe: Recipe = RECIPE
 ) -> dict[date, ModelCard]:
@@ -266,17 +284,7 @@ def test_the_history_of_a_month_is_read_from_as_few_objects_as_there_can_be(loca
 def test_fundamental_features_are_used_where_they_are(local: Ground) -> None:
     fill(local.store, instruments=[PERP])
     without = rows(local.store, LAST)[PERP]
-    draw = np.random.default_rng(0)
-    for day in DAYS:
-        technical = made(PERP, day)[1]
-        count = technical.num_rows
-        columns = {name: technical.column(name) for name in ("timeframe", "timestamp", "close_time")}
-        columns["basis"] = pa.array(draw.normal(size=count))
-        absent = {
-            name: pa.nulls(count, FUNDAMENTAL.own_schema.field(name).type) for name in FUNDAMENTAL.own_schema.names
-        }
-        table = pa.table({name: columns.get(name, absent[name]) for name in FUNDAMENTAL.own_schema.names})
-        write(local.store, FUNDAMENTAL, {(day, PERP): table.cast(FUNDAMENTAL.own_schema)})
+    fill_fundamental(local.store)
     found = rows(local.store, LAST)[PERP]
     assert not found.equals(without)
     names = [
@@ -285,6 +293,40 @@ def test_fundamental_features_are_used_where_they_are(local: Ground) -> None:
     ]
     assert names[1] - names[0] == {"basis"}
     assert "funding_rate" not in names[1]
+
+
+@pytest.mark.parametrize(
+    ("having", "told"),
+    [
+        (DAYS, (0, 0, {})),
+        ([], (0, 0, {})),
+        (DAYS[:-1], (1, 0, {"basis": 1})),
+        (DAYS[-3:], (0, 1, {})),
+        ([LAST], (0, 1, {})),
+        (DAYS[-3:-1], (1, 1, {"basis": 1})),
+        (DAYS[:2], (0, 0, {})),  # before the training days
+    ],
+    ids=["always", "never", "not today", "lately", "today", "yesterday", "long ago"],
+)
+def test_fundamental_features_that_are_missing_are_told(
+    local: Ground, having: list[date], told: tuple[int, int, dict[str, int]]
+) -> None:
+    fill(local.store, instruments=[PERP])
+    fill_fundamental(local.store, having)
+    card = materialize(local.store, [LAST])[LAST]
+    assert card.models == 1
+    assert (card.lacking_today, card.lacking_in_training, card.missing_inputs) == told
+
+
+def test_an_input_that_is_null_all_day_is_told_even_where_there_are_rows(local: Ground) -> None:
+    fill(local.store, instruments=[PERP])
+    fill_fundamental(local.store)
+    for day, nulls, told in ((LAST, 96, {"basis": 1}), (LAST, 95, {}), (DAYS[-2], 96, {})):
+        fill_fundamental(local.store, DAYS[-2:])
+        basis = pa.array([None] * nulls + [1.0] * (96 - nulls), pa.float64())
+        write(local.store, FUNDAMENTAL, {(day, PERP): fundamental(PERP, day, basis=basis)})
+        card = materialize(local.store, [LAST])[LAST]
+        assert (card.lacking_today, card.lacking_in_training, card.missing_inputs) == (0, 0, told)
 
 
 def test_another_label_or_timeframe_is_another_model(local: Ground) -> None:

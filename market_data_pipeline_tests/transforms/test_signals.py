@@ -188,7 +188,9 @@ def test_a_day_that_has_candles_is_not_missing_even_where_none_of_its_labels_has
     close = 100 * np.exp(np.cumsum(draw.normal(0, 0.01, len(opens))))
     path = Path(opens, close * 1.005, close / 1.005, close, np.full(len(opens), 0.01), length)
     there = np.ones(len(opens), bool)
-    whole = Series(opens, draw.normal(size=(len(opens), len(INPUTS))), LABELS[recipe.label](path, 4, 1.0), there, there)
+    whole = Series(
+        opens, draw.normal(size=(len(opens), len(INPUTS))), LABELS[recipe.label](path, 4, 1.0), there, there, ~there
+    )
     trained = train(whole, DAY, recipe)
     assert (trained.model is None, trained.days_missing) == (False, 0)
     # neither a day without a candle nor one of candles without a price is there; the day itself does not count
