@@ -51,10 +51,10 @@ def _score_notes(score: Score) -> dict[str, object]:
 def _page(card: ModelCard, score: Score) -> str:
     low, high = score.interval
     lines = [
-        f"Out of sample, on the last days of the training that models without them were asked about, {card.models} "
-        f"models: hit rate {score.hit_rate:.1%} (95 %: {low:.1%} to {high:.1%}) against {score.base_hit_rate:.1%} of "
-        f"the base rate; Brier score {score.brier:.4f} against {score.base_brier:.4f}. No promise of profit: costs, "
-        "slippage and what is not a label are left out.",
+        "Out of sample, on the last days of the training that models without them were asked about, "
+        f"{len(card.scores)} of {card.models} models could be scored: hit rate {score.hit_rate:.1%} (95 %: {low:.1%} "
+        f"to {high:.1%}) against {score.base_hit_rate:.1%} of the base rate; Brier score {score.brier:.4f} against "
+        f"{score.base_brier:.4f}. No promise of profit: costs, slippage and what is not a label are left out.",
         "",
         *_missing_lines(card),
         "| probability | candles | mean forecast | went up |",

@@ -17,6 +17,7 @@ from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import Window
+from market_data_pipeline.transforms.as_of import Reals, reals, times
 from market_data_pipeline.transforms.lacking import Lacking, lacking
 from market_data_pipeline.transforms.scores import Score, pooled
 from market_data_pipeline.transforms.signals import (
@@ -48,7 +49,7 @@ class ModelCard:
         scores: out of sample, by instrument.
         positions: how many candles have a position of -1, 0 and 1.
         changes: sum of |position − that of the candle before| within the day.
-        steps: over how many pairs of candles.
+        steps: over how many pairs of candles that follow one another and both have a position.
     """
 
     models: int = 0
@@ -65,7 +66,7 @@ class ModelCard:
 
     def add(self, instrument: Instrument, trained: Trained, lacks: Lacking, rows: pa.Table) -> None:
         """Adds one instrument's; several threads may do so."""
-        positions = np.asarray(rows.column("position").drop_null().to_numpy()).astype(np.int64)
+        positions, steps = reals(rows, "position"), _steps(rows)
         with self._lock:
             self.short_windows += trained.days_missing > 0
             self.lacking_today += lacks.today
@@ -79,8 +80,8 @@ class ModelCard:
                 self.scores[instrument.id] = trained.score
             for position in self.positions:
                 self.positions[position] += int((positions == position).sum())
-            self.changes += int(np.abs(np.diff(positions)).sum())
-            self.steps += max(0, len(positions) - 1)
+            self.changes += int(np.abs(steps).sum())
+            self.steps += len(steps)
 
     @property
     def score(self) -> Score | None:
@@ -91,6 +92,13 @@ class ModelCard:
     def turnover(self) -> float | None:
         """The mean of |change of position| from one candle to the next; None where there are no two."""
         return self.changes / self.steps if self.steps else None
+
+
+def _steps(rows: pa.Table) -> Reals:
+    follows = times(rows, "timestamp")[1:] == times(rows, "close_time")[:-1]
+    changes: Reals = np.diff(reals(rows, "position"))[follows]
+    known: Reals = changes[np.isfinite(changes)]
+    return known
 
 
 class _History:

@@ -125,6 +125,10 @@ def test_a_card_tells_what_models_had_to_do_without() -> None:
     assert "missing" not in page_of(card_of(2, models=2))
 
 
+def test_a_card_says_how_many_of_the_models_were_scored() -> None:
+    assert "2 of 3 models could be scored" in page_of(card_of(2, models=3))
+
+
 def test_signals_follow_from_the_features_and_the_candles_of_their_timeframe() -> None:
     from market_data_pipeline.defs.build import build_definitions
 

@@ -17,7 +17,7 @@ from market_data_pipeline.lake.models import keep_model, model_key, model_record
 from market_data_pipeline.lake.signals import ModelCard, signal_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
-from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT
+from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT, TIME
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import instrument_fields
@@ -25,7 +25,16 @@ from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY as ONE_DAY
 from market_data_pipeline.model.windows import microseconds, midnight
 from market_data_pipeline.transforms.labels import LabelKind
-from market_data_pipeline.transforms.signals import CANDLE_COLUMNS, FEATURE_COLUMNS, Recipe, model_of, series_of
+from market_data_pipeline.transforms.lacking import Lacking
+from market_data_pipeline.transforms.models import Model
+from market_data_pipeline.transforms.signals import (
+    CANDLE_COLUMNS,
+    FEATURE_COLUMNS,
+    Recipe,
+    Trained,
+    model_of,
+    series_of,
+)
 from market_data_pipeline.transforms.technical import technical_features
 from market_data_pipeline_tests.lake.made_up import ALL, BTC_USD, PERP, Watched, contents, write
 from market_data_pipeline_tests.parity import assert_layouts_agree
@@ -327,6 +336,22 @@ def test_an_input_that_is_null_all_day_is_told_even_where_there_are_rows(local: 
         write(local.store, FUNDAMENTAL, {(day, PERP): fundamental(PERP, day, basis=basis)})
         card = materialize(local.store, [LAST])[LAST]
         assert (card.lacking_today, card.lacking_in_training, card.missing_inputs) == (0, 0, told)
+
+
+def test_turnover_is_of_candles_that_follow_one_another_and_have_positions() -> None:
+    opens = np.array([0, 1, 2, 3, 4, 6, 7]) * QUARTERS.microseconds  # the sixth is missing
+    positions = [1, -1, None, 1, 1, -1, 0]
+    rows = pa.table(
+        {
+            "timestamp": pa.array(opens).view(TIME),
+            "close_time": pa.array(opens + QUARTERS.microseconds).view(TIME),
+            "position": pa.array(positions, pa.int8()),
+        }
+    )
+    card = ModelCard()
+    card.add(PERP, Trained(Model((), (), (), (), 0.0), "", 0, None, None, 0, None), Lacking(False, False, ()), rows)
+    assert (card.changes, card.steps, card.turnover) == (2 + 0 + 1, 3, 1.0)
+    assert card.positions == {-1: 2, 0: 1, 1: 3}
 
 
 def test_another_label_or_timeframe_is_another_model(local: Ground) -> None:
