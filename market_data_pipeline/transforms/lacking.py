@@ -1,7 +1,7 @@
 """What a model has to do without on its day, and had to in training: what is missing counts as the mean."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 
@@ -9,8 +9,6 @@ from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.transforms.inputs import INPUTS
 from market_data_pipeline.transforms.models import Model
 from market_data_pipeline.transforms.signals import Recipe, Series
-
-_DAY = DAY // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,7 @@ def lacking(series: Series, day: date, recipe: Recipe, model: Model | None) -> L
     """What an instrument lacks on a day and in the training for it; only days that have candles are looked at."""
     today, training = series.of_days(day, day + DAY), series.of_days(recipe.first_day(day), day)
     having, had = bool(series.fundamental[today].any()), bool(series.fundamental[training].any())
-    days = series.stamps // _DAY
-    whole = set(np.unique(days[training])) == set(np.unique(days[training & series.fundamental]))
+    whole = set(np.unique(series.days[training])) == set(np.unique(series.days[training & series.fundamental]))
     places = model.places if model and today.any() else ()
     there = set(np.flatnonzero(np.isfinite(series.inputs[today]).any(axis=0)).tolist())
     return Lacking(

@@ -10,14 +10,14 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from market_data_pipeline.model.datasets import DATASETS, TEXT, TIME, TIMEFRAMES, Timeframe
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.windows import DAY, EPOCH, Window, microseconds, midnight
+from market_data_pipeline.transforms.as_of import MICROSECOND, Booleans, Integers, Reals, reals, times
 from market_data_pipeline.transforms.inputs import COLUMNS, INPUTS, PAST, Candles, input_values
-from market_data_pipeline.transforms.labels import LABELS, Flags, Integers, LabelKind, Labels, Path, Reals, independent
+from market_data_pipeline.transforms.labels import LABELS, LabelKind, Labels, Path, independent
 from market_data_pipeline.transforms.models import Model, fit, parameters, usable
 from market_data_pipeline.transforms.scores import Score, score_of
 
@@ -37,7 +37,7 @@ FEATURE_COLUMNS = {
 """The features that they are made from, by dataset."""
 
 _DIGITS = 9
-_DAY = DAY // timedelta(microseconds=1)
+_DAY = DAY // MICROSECOND
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,16 @@ class Series:
     stamps: Integers
     inputs: Reals
     labels: Labels
-    priced: Flags
-    traded: Flags
-    fundamental: Flags
+    priced: Booleans
+    traded: Booleans
+    fundamental: Booleans
 
-    def of_days(self, first: date, end: date) -> Flags:
+    @property
+    def days(self) -> Integers:
+        """The day that each opens on, days since 1970."""
+        return self.stamps // _DAY
+
+    def of_days(self, first: date, end: date) -> Booleans:
         """Which candles open on the days from `first` up to, not including, `end`."""
         return (self.stamps >= microseconds(midnight(first))) & (self.stamps < microseconds(midnight(end)))
 
@@ -135,17 +140,17 @@ def series_of(candles: pa.Table, features: Mapping[str, pa.Table], recipe: Recip
             time; a candle that has no row there has none of its features.
         recipe: timeframe and labels.
     """
-    stamps, length = _times(candles), recipe.timeframe.microseconds
-    columns = {name: _reals(candles, name) for name in CANDLE_COLUMNS[1:]}
+    stamps, length = times(candles, "timestamp"), recipe.timeframe.microseconds
+    columns = {name: reals(candles, name) for name in CANDLE_COLUMNS[1:]}
     fundamental = np.zeros(len(stamps), bool)
     for name, table in features.items():
-        place, there = _beside(stamps, _times(table))
+        place, there = _beside(stamps, times(table, "timestamp"))
         if name == "fundamental_features":
             fundamental = there
         for column in table.column_names:
             if column != "timestamp":
                 columns[column] = np.full(len(stamps), np.nan)
-                columns[column][there] = _reals(table, column)[place[there]]
+                columns[column][there] = reals(table, column)[place[there]]
     seen = Candles(stamps, length, columns)
     volatility = seen[_VOLATILITY] / np.sqrt(_VOLATILITY_BARS)
     path = Path(stamps, seen["high"], seen["low"], seen["close"], volatility, length)
@@ -174,8 +179,7 @@ def train(series: Series, day: date, recipe: Recipe) -> Trained:
 
 def signals(series: Series, day: date, recipe: Recipe, trained: Trained, name: str | None) -> pa.Table:
     """Rows of SCHEMA for each candle of a day; `name` is the model's, None where there is none."""
-    start = microseconds(midnight(day))
-    today = slice(*np.searchsorted(series.stamps, (start, start + _DAY)))
+    today = series.of_days(day, day + DAY)
     stamps, priced = series.stamps[today], series.priced[today]
     probability = np.full(len(stamps), np.nan)
     if trained.model is not None:
@@ -248,7 +252,7 @@ def model_of(told: Mapping[str, Any]) -> Model:
 def _days_missing(series: Series, day: date, recipe: Recipe) -> int:
     # days whose labels have not ended yet teach nothing, and are there all the same
     there = series.priced & series.of_days(recipe.first_day(day), day)
-    return recipe.training_days - len(np.unique(series.stamps[there] // _DAY))
+    return recipe.training_days - len(np.unique(series.days[there]))
 
 
 def _training_rows(series: Series, day: date, recipe: Recipe, end: int) -> Integers:
@@ -326,22 +330,12 @@ def _same(text: str | None, count: int) -> pa.Array:
     return pa.array([text] * count, pa.string()).dictionary_encode().cast(TEXT)
 
 
-def _beside(stamps: Integers, theirs: Integers) -> tuple[Integers, Flags]:
+def _beside(stamps: Integers, theirs: Integers) -> tuple[Integers, Booleans]:
     """For each time the place of the other row of that time, and whether there is one."""
     if not len(theirs):
         return np.zeros(len(stamps), np.int64), np.zeros(len(stamps), bool)
     place = np.minimum(np.searchsorted(theirs, stamps), len(theirs) - 1)
     return place, theirs[place] == stamps
-
-
-def _times(table: pa.Table) -> Integers:
-    return np.asarray(table.column("timestamp").combine_chunks().view(pa.int64()))
-
-
-def _reals(table: pa.Table, name: str) -> Reals:
-    column = table.column(name).combine_chunks()
-    found: npt.NDArray[Any] = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
-    return found
 
 
 def _iso(moment: int | None) -> str | None:
