@@ -3,21 +3,26 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from market_data_pipeline.lake import signals as lake_signals
+from market_data_pipeline.lake.histories import stored_rows
 from market_data_pipeline.lake.models import keep_model, model_key, model_record
 from market_data_pipeline.lake.signals import ModelCard, signal_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
-from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT, TIME
+from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT, TIME, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import instrument_fields
@@ -165,6 +170,73 @@ def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(tmp_path: Path) -> N
     fill(shorter, DAYS[:-2])
     assert rows(longer, DAYS[-3]) == rows(shorter, DAYS[-3])
     assert rows(longer, DAYS[-3])[PERP].column("probability").null_count == 0
+
+
+BEFORE, CUT = DAYS[-6:-2], DAYS[-2:]
+"""The training days of two days, and these."""
+TwoLakes = tuple[dict[date, pa.Table], ObjectStore]
+
+
+def cut(table: pa.Table, moment: datetime) -> pa.Table:
+    return table.filter(pc.less_equal(table.column("close_time"), pa.scalar(moment)))
+
+
+def fill_until(store: ObjectStore, days: Sequence[date], moment: datetime) -> None:
+    """Candles and all features that are complete at a moment; nothing else stays of the days."""
+    tables = {
+        CANDLES: {day: made(PERP, day)[0] for day in days},
+        TECHNICAL: {day: made(PERP, day)[1] for day in days},
+        FUNDAMENTAL: {day: fundamental(PERP, day) for day in days},
+    }
+    for dataset, each in tables.items():
+        known = {(day, PERP): cut(table, moment) for day, table in each.items() if midnight(day) < moment}
+        write(store, dataset, known, days=days)
+
+
+@pytest.fixture(scope="module")
+def two_lakes(tmp_path_factory: pytest.TempPathFactory) -> TwoLakes:
+    """One that holds all days, of which the signals are given, and one in which a test lets the last two end early."""
+    longer, shorter = (local_ground(tmp_path_factory.mktemp(name)).store for name in ("longer", "shorter"))
+    fill_until(longer, [*BEFORE, *CUT], midnight(LAST) + ONE_DAY)
+    fill_until(shorter, BEFORE, midnight(LAST))
+    return {day: rows(longer, day)[PERP] for day in CUT}, shorter
+
+
+def past_stays(longer: dict[date, pa.Table], shorter: ObjectStore, candles: int) -> bool:
+    """Whether signals of all candles that are complete so many candles after the two days begin are the same."""
+    moment = midnight(CUT[0]) + candles * QUARTERS.length
+    fill_until(shorter, CUT, moment)
+    same = True
+    for day in CUT[: 1 + (candles > 96)]:
+        past, known = cut(longer[day], moment), rows(shorter, day)[PERP]
+        assert past.num_rows == min(96, candles - 96 * CUT.index(day))
+        assert past.column("probability").null_count == 0
+        same &= known.equals(past)
+    return same
+
+
+@settings(max_examples=10)
+@given(candles=st.integers(1, 192))
+def test_rows_are_the_same_wherever_candles_and_all_features_end(two_lakes: TwoLakes, candles: int) -> None:
+    assert past_stays(*two_lakes, candles)
+
+
+def test_the_law_is_broken_by_fundamental_features_of_one_candle_later(
+    two_lakes: TwoLakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def early(store: ObjectStore, dataset: Dataset, *asked: Any) -> pa.Table:
+        found = stored_rows(store, dataset, *asked)
+        if dataset is not FUNDAMENTAL:
+            return found
+        place = found.column_names.index("timestamp")
+        moved = pc.subtract(found.column(place), pa.scalar(QUARTERS.length))
+        return found.set_column(place, "timestamp", moved)
+
+    _, shorter = two_lakes
+    fill_until(shorter, CUT, midnight(LAST) + ONE_DAY)
+    monkeypatch.setattr(lake_signals, "stored_rows", early)
+    leaking = {day: rows(shorter, day)[PERP] for day in CUT}
+    assert not past_stays(leaking, shorter, 40)
 
 
 def test_a_second_run_and_one_with_other_threads_write_nothing(local: Ground) -> None:
