@@ -20,7 +20,7 @@ CANDLES = tuple(candles(name) for name in TIMEFRAMES)
 TECHNICAL = DATASETS["technical_features"]
 FUNDAMENTAL = DATASETS["fundamental_features"]
 SIGNALS = DATASETS["ml_signals"]
-FEATURES = (TECHNICAL, FUNDAMENTAL, SIGNALS)
+FEATURES = (TECHNICAL, FUNDAMENTAL)
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -73,7 +73,7 @@ def fundamental_asset(settings: Settings) -> dg.AssetsDefinition:
 def signal_asset(settings: Settings) -> dg.AssetsDefinition:
     """Probabilities and positions from models that know the days before only."""
     recipe = settings.signals
-    inputs = (*(each for each in FEATURES if each is not SIGNALS), candles(recipe.timeframe.name))
+    inputs = (*FEATURES, candles(recipe.timeframe.name))
 
     @lake_asset(settings, SIGNALS, deps=[each.name for each in inputs])
     def signalled(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:

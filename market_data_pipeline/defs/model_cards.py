@@ -14,7 +14,13 @@ def model_card(card: ModelCard) -> dict[str, object]:
         "models_trained": card.models,
         "instruments_without_a_model": len(card.without),
         "instruments_without_all_training_days": card.short_windows,
+        "instruments_lacking_fundamental_features_today": card.lacking_today,
+        "instruments_lacking_fundamental_features_in_training": card.lacking_in_training,
+        "inputs_missing_all_day": len(card.missing_inputs),
     }
+    if card.missing_inputs:
+        inputs = dict(sorted(card.missing_inputs.items())[:_SHOWN])
+        notes["instruments_by_input_missing_all_day"] = dg.MetadataValue.json(inputs)
     if card.without:
         first = dict(sorted(card.without.items())[:_SHOWN])
         notes["without_a_model_because"] = dg.MetadataValue.json(first)
@@ -45,11 +51,12 @@ def _score_notes(score: Score) -> dict[str, object]:
 def _page(card: ModelCard, score: Score) -> str:
     low, high = score.interval
     lines = [
-        f"Out of sample, on the last days of the training that models without them were asked about, {card.models} "
-        f"models: hit rate {score.hit_rate:.1%} (95 %: {low:.1%} to {high:.1%}) against {score.base_hit_rate:.1%} of "
-        f"the base rate; Brier score {score.brier:.4f} against {score.base_brier:.4f}. No promise of profit: costs, "
-        "slippage and what is not a label are left out.",
+        "Out of sample, on the last days of the training that models without them were asked about, "
+        f"{len(card.scores)} of {card.models} models could be scored: hit rate {score.hit_rate:.1%} (95 %: {low:.1%} "
+        f"to {high:.1%}) against {score.base_hit_rate:.1%} of the base rate; Brier score {score.brier:.4f} against "
+        f"{score.base_brier:.4f}. No promise of profit: costs, slippage and what is not a label are left out.",
         "",
+        *_missing_lines(card),
         "| probability | candles | mean forecast | went up |",
         "| --- | --- | --- | --- |",
         *(
@@ -60,3 +67,15 @@ def _page(card: ModelCard, score: Score) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _missing_lines(card: ModelCard) -> list[str]:
+    if not (card.lacking_today or card.lacking_in_training or card.missing_inputs):
+        return []
+    names = ", ".join(sorted(card.missing_inputs)[:_SHOWN]) or "none"
+    return [
+        f"What is missing counts as the training's mean. Instruments without fundamental features on the day though "
+        f"their training had them: {card.lacking_today}; without them for a part of the training or all of it, though "
+        f"not on other days: {card.lacking_in_training}. Inputs that are null all through the day: {names}.",
+        "",
+    ]

@@ -4,9 +4,10 @@ Several layouts hold the same rows. The one that touches the fewest objects wins
 in part counts as several, since all of it must be decoded.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from market_data_pipeline.model.windows import DAY, Window, midnight
 _UNKNOWN_INSTRUMENTS = 50
 _UNKNOWN_GROUPS = 8
 _OVERREAD = 8
+_OF_THE_DAY = day_values(date.min).keys()
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,8 @@ def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Se
             file = pq.ParquetFile(pinned.file)
             return [
                 table
-                for group, day in _row_groups(file, question, piece)
-                for table in (_read_group(file, group, day, question, piece, columns),)
+                for groups, day in _runs(_row_groups(file, question, piece), question, piece, columns)
+                for table in (_read_groups(file, groups, day, question, piece, columns),)
                 if table.num_rows
             ]
     except ObjectNotFound:
@@ -157,18 +159,35 @@ def _row_groups(file: pq.ParquetFile, question: Question, piece: Piece) -> Itera
     yield from ((group, day) for group, day in enumerate(row_group_days(file.metadata)) if day in wanted)
 
 
-def _read_group(
-    file: pq.ParquetFile, group: int, day: date, question: Question, piece: Piece, columns: Sequence[str]
+def _runs(
+    groups: Iterable[tuple[int, date]], question: Question, piece: Piece, columns: Sequence[str]
+) -> Iterator[tuple[list[int], date]]:
+    """Row groups that are read at once: whole days of one instrument, where no column tells the day, else one each."""
+    together = piece.instrument is not None and _OF_THE_DAY.isdisjoint(columns)
+    for joined, run in groupby(groups, lambda each: together and not _cuts(question.window, each[1])):
+        if joined:
+            numbers, days = zip(*run, strict=True)
+            yield list(numbers), days[0]
+        else:
+            yield from (([group], day) for group, day in run)
+
+
+def _cuts(window: Window, day: date) -> bool:
+    return midnight(day) < window.start or window.end < midnight(day) + DAY
+
+
+def _read_groups(
+    file: pq.ParquetFile, groups: Sequence[int], day: date, question: Question, piece: Piece, columns: Sequence[str]
 ) -> pa.Table:
     asked, instrument, window = question.dataset, piece.instrument, question.window
     values = asked.partition_values(day, instrument) if instrument else day_values(day)
     needed = dict.fromkeys(name for name in columns if name not in values)
-    cut = midnight(day) < window.start or window.end < midnight(day) + DAY
+    cut = _cuts(window, day)
     if cut or not needed:
         needed["timestamp"] = None
     if instrument is None:
         needed["instrument_id"] = None
-    table = file.read_row_group(group, columns=list(needed)).select(list(needed))
+    table = file.read_row_groups(groups, columns=list(needed)).select(list(needed))
     if cut:
         table = within(table, window)
     if instrument is None:

@@ -1,5 +1,6 @@
 """Signals from what the lake holds: candles and features of the training days, models kept beside the lake."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,6 +17,8 @@ from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import Window
+from market_data_pipeline.transforms.as_of import Reals, reals, times
+from market_data_pipeline.transforms.lacking import Lacking, lacking
 from market_data_pipeline.transforms.scores import Score, pooled
 from market_data_pipeline.transforms.signals import (
     CANDLE_COLUMNS,
@@ -39,15 +42,21 @@ class ModelCard:
     Attributes:
         models: how many were trained.
         short_windows: how many instruments lack any of the training days.
+        lacking_today: how many instruments have no fundamental features on the day, though their training had.
+        lacking_in_training: how many have none on any training day, though on another one or on the day.
+        missing_inputs: inputs that models use and that are null all through the day, and of how many instruments.
         without: why an instrument has none, by its id.
         scores: out of sample, by instrument.
         positions: how many candles have a position of -1, 0 and 1.
         changes: sum of |position − that of the candle before| within the day.
-        steps: over how many pairs of candles.
+        steps: over how many pairs of candles that follow one another and both have a position.
     """
 
     models: int = 0
     short_windows: int = 0
+    lacking_today: int = 0
+    lacking_in_training: int = 0
+    missing_inputs: Counter[str] = field(default_factory=Counter)
     without: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=lambda: {-1: 0, 0: 0, 1: 0})
@@ -55,11 +64,14 @@ class ModelCard:
     steps: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
-    def add(self, instrument: Instrument, trained: Trained, rows: pa.Table) -> None:
+    def add(self, instrument: Instrument, trained: Trained, lacks: Lacking, rows: pa.Table) -> None:
         """Adds one instrument's; several threads may do so."""
-        positions = np.asarray(rows.column("position").drop_null().to_numpy()).astype(np.int64)
+        positions, steps = reals(rows, "position"), _steps(rows)
         with self._lock:
             self.short_windows += trained.days_missing > 0
+            self.lacking_today += lacks.today
+            self.lacking_in_training += lacks.in_training
+            self.missing_inputs.update(lacks.inputs)
             if trained.model is None:
                 self.without[instrument.id] = trained.why
                 return
@@ -68,8 +80,8 @@ class ModelCard:
                 self.scores[instrument.id] = trained.score
             for position in self.positions:
                 self.positions[position] += int((positions == position).sum())
-            self.changes += int(np.abs(np.diff(positions)).sum())
-            self.steps += max(0, len(positions) - 1)
+            self.changes += int(np.abs(steps).sum())
+            self.steps += len(steps)
 
     @property
     def score(self) -> Score | None:
@@ -80,6 +92,13 @@ class ModelCard:
     def turnover(self) -> float | None:
         """The mean of |change of position| from one candle to the next; None where there are no two."""
         return self.changes / self.steps if self.steps else None
+
+
+def _steps(rows: pa.Table) -> Reals:
+    follows = times(rows, "timestamp")[1:] == times(rows, "close_time")[:-1]
+    changes: Reals = np.diff(reals(rows, "position"))[follows]
+    known: Reals = changes[np.isfinite(changes)]
+    return known
 
 
 class _History:
@@ -146,5 +165,5 @@ def _signals(
     trained = train(series, day, recipe)
     name = keep_model(store, day, instrument, record(day, instrument.id, recipe, trained)) if trained.model else None
     rows = signals(series, day, recipe, trained, name)
-    card.add(instrument, trained, rows)
+    card.add(instrument, trained, lacking(series, day, recipe, trained.model), rows)
     yield from rows.to_batches()

@@ -6,7 +6,7 @@ exchange's time, first and last price by a stable order of time, sums of the amo
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from typing import Any
 
@@ -18,9 +18,7 @@ from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import TEXT, TIME, Timeframe, candles
 from market_data_pipeline.model.instruments import InstrumentType
 from market_data_pipeline.model.windows import DAY, microseconds, midnight
-
-Reals = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from market_data_pipeline.transforms.as_of import MICROSECOND, Integers, Reals
 
 TRADE_COLUMNS = ("timestamp", "side", "price", "amount")
 """The columns of trades that candles are made from."""
@@ -28,7 +26,7 @@ TRADE_COLUMNS = ("timestamp", "side", "price", "amount")
 SCHEMA = candles("1m").own_schema
 """The own schema of every candle dataset."""
 
-_DAY = DAY // timedelta(microseconds=1)
+_DAY = DAY // MICROSECOND
 
 
 class Fill(StrEnum):

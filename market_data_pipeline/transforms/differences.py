@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from market_data_pipeline.model.datasets import TIME
+from market_data_pipeline.transforms.as_of import Booleans, Integers, Reals, reals, times
 
 FIELDS = (
     *("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "buy_volume", "buy_quote_volume"),
@@ -30,8 +30,9 @@ def differing_minutes(ours: pa.Table, theirs: pa.Table) -> Iterator[str]:
         theirs: the same from elsewhere; a field that is null on either side is not compared.
     """
     fields = [name for name in FIELDS if name in ours.column_names and name in theirs.column_names]
-    stamps, at, beside = np.union1d(_times(ours), _times(theirs)), _times(ours), _times(theirs)
-    sides = [_aligned(table, times, stamps, fields) for table, times in ((ours, at), (theirs, beside))]
+    at, beside = times(ours, "timestamp"), times(theirs, "timestamp")
+    stamps = np.union1d(at, beside)
+    sides = [_aligned(table, opens, stamps, fields) for table, opens in ((ours, at), (theirs, beside))]
     here, there = np.isin(stamps, at), np.isin(stamps, beside)
     traded = [(side.get("trade_count", np.ones(len(stamps))) > 0) for side in sides]
     missing = (here & ~there & traded[0]) | (there & ~here & traded[1])
@@ -51,26 +52,17 @@ def differing_minutes(ours: pa.Table, theirs: pa.Table) -> Iterator[str]:
             )
 
 
-def _times(table: pa.Table) -> npt.NDArray[np.int64]:
-    stamps: npt.NDArray[np.int64] = table.column("timestamp").cast(pa.int64()).to_numpy()
-    return stamps
-
-
-def _aligned(
-    table: pa.Table, times: npt.NDArray[np.int64], stamps: npt.NDArray[np.int64], fields: list[str]
-) -> dict[str, npt.NDArray[np.float64]]:
+def _aligned(table: pa.Table, opens: Integers, stamps: Integers, fields: list[str]) -> dict[str, Reals]:
     """The fields at these times; not a number where the table has no row or no value."""
-    place = np.searchsorted(stamps, times)
+    place = np.searchsorted(stamps, opens)
     aligned = {}
     for name in fields:
         values = np.full(len(stamps), np.nan)
-        values[place] = table.column(name).cast(pa.float64()).to_numpy()
+        values[place] = reals(table, name)
         aligned[name] = values
     return aligned
 
 
-def _differ(
-    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64], slack: npt.NDArray[np.float64] | float
-) -> npt.NDArray[np.bool_]:
+def _differ(ours: Reals, theirs: Reals, slack: Reals | float) -> Booleans:
     known = ~(np.isnan(ours) | np.isnan(theirs))
     return known & (np.abs(ours - theirs) > slack + _RELATIVE * np.maximum(np.abs(ours), np.abs(theirs)))

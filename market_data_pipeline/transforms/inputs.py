@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
+from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.as_of import MICROSECOND, Integers, Reals
 
 PAST = 20
 """How many candles the inputs that compare with the past look back on, their own not included."""
 
-_DAY = 86_400_000_000
+_DAY = DAY // MICROSECOND
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
+from market_data_pipeline.transforms.as_of import Booleans, Integers, Reals
 
 
 class LabelKind(StrEnum):
@@ -43,7 +40,7 @@ class Path:
     volatility: Reals
     length: int
 
-    def unbroken(self, steps: int) -> Flags:
+    def unbroken(self, steps: int) -> Booleans:
         """Whether the next `steps` candles of each candle are there, follow each other and have prices."""
         count = len(self.stamps)
         priced = np.isfinite(self.close) & np.isfinite(self.high) & np.isfinite(self.low)
@@ -67,12 +64,12 @@ class Labels:
         end: the first instant at which the label is known; of no meaning without one.
     """
 
-    known: Flags
-    up: Flags
+    known: Booleans
+    up: Booleans
     start: Integers
     end: Integers
 
-    def ended(self, moment: int, embargo: int) -> Flags:
+    def ended(self, moment: int, embargo: int) -> Booleans:
         """Those that are over by a moment, with so many microseconds to spare.
 
         These may train what predicts from that moment on: purging and embargo of López de Prado, Advances in Financial
@@ -139,6 +136,6 @@ def _ahead(values: Reals, steps: int) -> Reals:
     return found
 
 
-def _labels(path: Path, known: Flags, up: Flags, steps: Integers) -> Labels:
+def _labels(path: Path, known: Booleans, up: Booleans, steps: Integers) -> Labels:
     start = path.stamps + path.length
     return Labels(known, up, start, start + steps * path.length)

@@ -9,10 +9,8 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from market_data_pipeline.transforms.as_of import Booleans, Reals
 
 INVERSE_PENALTY = 0.0003
 """scikit-learn's C: labels overlap, so there is less to learn from than there are rows."""
@@ -58,13 +56,13 @@ class Model:
         return np.where(_enough(chosen), np.round(1 / (1 + np.exp(-odds)), _DIGITS), np.nan)
 
 
-def usable(inputs: Reals) -> Flags:
+def usable(inputs: Reals) -> Booleans:
     """Whether each row has enough of the inputs that any row has, to be trained on."""
     present = np.isfinite(inputs)
     return _enough(inputs[:, present.any(axis=0)])
 
 
-def fit(inputs: Reals, up: Flags) -> Model:
+def fit(inputs: Reals, up: Booleans) -> Model:
     """Fits a model; one input at least must be there and vary.
 
     Args:
@@ -114,7 +112,7 @@ def _standing(values: Reals, mean: float, deviation: float) -> Reals:
     return np.nan_to_num(np.clip((values - mean) / deviation, -FARTHEST, FARTHEST), nan=0.0)
 
 
-def _enough(chosen: Reals) -> Flags:
+def _enough(chosen: Reals) -> Booleans:
     present = np.isfinite(chosen).sum(axis=1)
     return np.asarray(present >= max(1, LEAST_PRESENT * chosen.shape[1]))
 

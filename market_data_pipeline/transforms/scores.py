@@ -6,10 +6,8 @@ from itertools import pairwise
 from math import sqrt
 
 import numpy as np
-import numpy.typing as npt
 
-Reals = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from market_data_pipeline.transforms.as_of import Booleans, Reals
 
 _NORMAL_95 = 1.959963984540054
 EDGES = (0.0, 0.4, 0.45, 0.5, 0.55, 0.6, 1.0)
@@ -83,7 +81,7 @@ class Score:
         return self.base_squares / self.rows
 
 
-def score_of(probability: Reals, up: Flags, base_rate: float, independent: int) -> Score:
+def score_of(probability: Reals, up: Booleans, base_rate: float, independent: int) -> Score:
     """The score of probabilities of going up.
 
     Args:

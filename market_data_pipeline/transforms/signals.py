@@ -10,14 +10,14 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from market_data_pipeline.model.datasets import DATASETS, TEXT, TIME, TIMEFRAMES, Timeframe
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.windows import DAY, EPOCH, Window, microseconds, midnight
+from market_data_pipeline.transforms.as_of import MICROSECOND, Booleans, Integers, Reals, reals, times
 from market_data_pipeline.transforms.inputs import COLUMNS, INPUTS, PAST, Candles, input_values
-from market_data_pipeline.transforms.labels import LABELS, Flags, Integers, LabelKind, Labels, Path, Reals, independent
+from market_data_pipeline.transforms.labels import LABELS, LabelKind, Labels, Path, independent
 from market_data_pipeline.transforms.models import Model, fit, parameters, usable
 from market_data_pipeline.transforms.scores import Score, score_of
 
@@ -37,7 +37,7 @@ FEATURE_COLUMNS = {
 """The features that they are made from, by dataset."""
 
 _DIGITS = 9
-_DAY = DAY // timedelta(microseconds=1)
+_DAY = DAY // MICROSECOND
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,13 @@ class Recipe:
         """The last fifth of the training days, a day at least, on which a model that has not seen them is scored."""
         return max(1, self.training_days // 5)
 
+    def first_day(self, day: date) -> date:
+        """The first day that the model of a day may be trained on."""
+        return day - self.training_days * DAY
+
     def window(self, day: date) -> Window:
         """The times whose candles the signals of a day are made from: training, and what its inputs look back on."""
-        start = midnight(day) - self.training_days * DAY
-        return Window(start - PAST * self.timeframe.length, midnight(day) + DAY)
+        return Window(midnight(self.first_day(day)) - PAST * self.timeframe.length, midnight(day) + DAY)
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,24 @@ class Series:
         labels: what became of each candle.
         priced: whether it has a price.
         traded: whether anybody traded within it: only then could one have dealt at its close.
+        fundamental: whether it has a row of fundamental features.
     """
 
     stamps: Integers
     inputs: Reals
     labels: Labels
-    priced: Flags
-    traded: Flags
+    priced: Booleans
+    traded: Booleans
+    fundamental: Booleans
+
+    @property
+    def days(self) -> Integers:
+        """The day that each opens on, days since 1970."""
+        return self.stamps // _DAY
+
+    def of_days(self, first: date, end: date) -> Booleans:
+        """Which candles open on the days from `first` up to, not including, `end`."""
+        return (self.stamps >= microseconds(midnight(first))) & (self.stamps < microseconds(midnight(end)))
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ class Trained:
         rows: how many labelled candles it was trained on, or would have been.
         start: close of the first of them, microseconds since 1970; None without any.
         end: when the last of their labels was known.
-        days_missing: how many of the training days have none of them.
+        days_missing: how many of the training days have no candle with a price.
         score: of a model that was trained in the same way without the held-out days; None where that was too little.
     """
 
@@ -126,15 +140,23 @@ def series_of(candles: pa.Table, features: Mapping[str, pa.Table], recipe: Recip
             time; a candle that has no row there has none of its features.
         recipe: timeframe and labels.
     """
-    stamps, length = _times(candles), recipe.timeframe.microseconds
-    columns = {name: _reals(candles, name) for name in CANDLE_COLUMNS[1:]}
-    for table in features.values():
-        columns |= _beside(stamps, table)
+    stamps, length = times(candles, "timestamp"), recipe.timeframe.microseconds
+    columns = {name: reals(candles, name) for name in CANDLE_COLUMNS[1:]}
+    fundamental = np.zeros(len(stamps), bool)
+    for name, table in features.items():
+        place, there = _beside(stamps, times(table, "timestamp"))
+        if name == "fundamental_features":
+            fundamental = there
+        for column in table.column_names:
+            if column != "timestamp":
+                columns[column] = np.full(len(stamps), np.nan)
+                columns[column][there] = reals(table, column)[place[there]]
     seen = Candles(stamps, length, columns)
     volatility = seen[_VOLATILITY] / np.sqrt(_VOLATILITY_BARS)
     path = Path(stamps, seen["high"], seen["low"], seen["close"], volatility, length)
     labels = LABELS[recipe.label](path, recipe.horizon, recipe.width)
-    return Series(stamps, input_values(seen), labels, np.isfinite(seen["close"]), seen["trade_count"] > 0)
+    priced, traded = np.isfinite(seen["close"]), seen["trade_count"] > 0
+    return Series(stamps, input_values(seen), labels, priced, traded, fundamental)
 
 
 def train(series: Series, day: date, recipe: Recipe) -> Trained:
@@ -150,15 +172,14 @@ def train(series: Series, day: date, recipe: Recipe) -> Trained:
         len(rows),
         int(starts[0]) if len(rows) else None,
         int(ends.max()) if len(rows) else None,
-        recipe.training_days - len(np.unique(series.stamps[rows] // _DAY)),
+        _days_missing(series, day, recipe),
         _score(series, rows, _training_rows(series, day, recipe, held_out), held_out, recipe) if model else None,
     )
 
 
 def signals(series: Series, day: date, recipe: Recipe, trained: Trained, name: str | None) -> pa.Table:
     """Rows of SCHEMA for each candle of a day; `name` is the model's, None where there is none."""
-    start = microseconds(midnight(day))
-    today = slice(*np.searchsorted(series.stamps, (start, start + _DAY)))
+    today = series.of_days(day, day + DAY)
     stamps, priced = series.stamps[today], series.priced[today]
     probability = np.full(len(stamps), np.nan)
     if trained.model is not None:
@@ -228,9 +249,15 @@ def model_of(told: Mapping[str, Any]) -> Model:
     )
 
 
+def _days_missing(series: Series, day: date, recipe: Recipe) -> int:
+    # days whose labels have not ended yet teach nothing, and are there all the same
+    there = series.priced & series.of_days(recipe.first_day(day), day)
+    return recipe.training_days - len(np.unique(series.days[there]))
+
+
 def _training_rows(series: Series, day: date, recipe: Recipe, end: int) -> Integers:
     """The places of the candles that may train what predicts from `end` on."""
-    start = microseconds(midnight(day) - recipe.training_days * DAY)
+    start = microseconds(midnight(recipe.first_day(day)))
     embargo = recipe.embargo * recipe.timeframe.microseconds
     chosen = np.flatnonzero((series.stamps >= start) & series.traded & series.labels.ended(end, embargo))
     return chosen[usable(series.inputs[chosen])]
@@ -303,27 +330,12 @@ def _same(text: str | None, count: int) -> pa.Array:
     return pa.array([text] * count, pa.string()).dictionary_encode().cast(TEXT)
 
 
-def _beside(stamps: Integers, table: pa.Table) -> dict[str, Reals]:
-    """The columns of another table at the places of these times; NaN where it has no row of that time."""
-    theirs = _times(table)
-    place = np.minimum(np.searchsorted(theirs, stamps), max(len(theirs) - 1, 0))
-    there = theirs[place] == stamps if len(theirs) else np.zeros(len(stamps), bool)
-    found = {}
-    for name in table.column_names:
-        if name != "timestamp":
-            found[name] = np.full(len(stamps), np.nan)
-            found[name][there] = _reals(table, name)[place[there]]
-    return found
-
-
-def _times(table: pa.Table) -> Integers:
-    return np.asarray(table.column("timestamp").combine_chunks().view(pa.int64()))
-
-
-def _reals(table: pa.Table, name: str) -> Reals:
-    column = table.column(name).combine_chunks()
-    found: npt.NDArray[Any] = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
-    return found
+def _beside(stamps: Integers, theirs: Integers) -> tuple[Integers, Booleans]:
+    """For each time the place of the other row of that time, and whether there is one."""
+    if not len(theirs):
+        return np.zeros(len(stamps), np.int64), np.zeros(len(stamps), bool)
+    place = np.minimum(np.searchsorted(theirs, stamps), len(theirs) - 1)
+    return place, theirs[place] == stamps
 
 
 def _iso(moment: int | None) -> str | None:

@@ -1,10 +1,13 @@
 """Signals through Dagster on the sample: from the first day without a model to a model card that the UI plots."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from market_data_pipeline import MarketDataLake
@@ -14,6 +17,7 @@ from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
+from market_data_pipeline.transforms.scores import score_of
 from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline_tests.defs.running import Pipeline, pipeline
 from market_data_pipeline_tests.parity import assert_layouts_agree, objects
@@ -92,7 +96,37 @@ def test_a_card_of_nothing_has_no_rates() -> None:
         "models_trained": 0,
         "instruments_without_a_model": 0,
         "instruments_without_all_training_days": 0,
+        "instruments_lacking_fundamental_features_today": 0,
+        "instruments_lacking_fundamental_features_in_training": 0,
+        "inputs_missing_all_day": 0,
     }
+
+
+def card_of(scored: int, **fields: Any) -> ModelCard:
+    score = score_of(np.array([0.4, 0.6]), np.array([False, True]), 0.5, 2)
+    return ModelCard(scores={str(number): score for number in range(scored)}, **fields)
+
+
+def page_of(card: ModelCard) -> str:
+    page = model_card(card)["model_card"]
+    assert isinstance(page, dg.MarkdownMetadataValue)
+    return page.value
+
+
+def test_a_card_tells_what_models_had_to_do_without() -> None:
+    card = card_of(2, models=2, lacking_today=1, missing_inputs=Counter({"funding_rate": 2, "basis": 1}))
+    told = model_card(card)
+    assert told["instruments_lacking_fundamental_features_today"] == 1
+    assert told["inputs_missing_all_day"] == 2
+    names = told["instruments_by_input_missing_all_day"]
+    assert isinstance(names, dg.JsonMetadataValue)
+    assert names.data == {"basis": 1, "funding_rate": 2}
+    assert "null all through the day: basis, funding_rate." in page_of(card)
+    assert "missing" not in page_of(card_of(2, models=2))
+
+
+def test_a_card_says_how_many_of_the_models_were_scored() -> None:
+    assert "2 of 3 models could be scored" in page_of(card_of(2, models=3))
 
 
 def test_signals_follow_from_the_features_and_the_candles_of_their_timeframe() -> None:

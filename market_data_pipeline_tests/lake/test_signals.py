@@ -3,21 +3,26 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from functools import cache
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from market_data_pipeline.lake import signals as lake_signals
+from market_data_pipeline.lake.histories import stored_rows
 from market_data_pipeline.lake.models import keep_model, model_key, model_record
 from market_data_pipeline.lake.signals import ModelCard, signal_rows
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
-from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT
+from market_data_pipeline.model.datasets import DATASETS, MODEL_LAYOUT, TIME, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import instrument_fields
@@ -25,7 +30,16 @@ from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.model.windows import DAY as ONE_DAY
 from market_data_pipeline.model.windows import microseconds, midnight
 from market_data_pipeline.transforms.labels import LabelKind
-from market_data_pipeline.transforms.signals import CANDLE_COLUMNS, FEATURE_COLUMNS, Recipe, model_of, series_of
+from market_data_pipeline.transforms.lacking import Lacking
+from market_data_pipeline.transforms.models import Model
+from market_data_pipeline.transforms.signals import (
+    CANDLE_COLUMNS,
+    FEATURE_COLUMNS,
+    Recipe,
+    Trained,
+    model_of,
+    series_of,
+)
 from market_data_pipeline.transforms.technical import technical_features
 from market_data_pipeline_tests.lake.made_up import ALL, BTC_USD, PERP, Watched, contents, write
 from market_data_pipeline_tests.parity import assert_layouts_agree
@@ -56,6 +70,24 @@ def made(instrument: Instrument, day: date, days: int = len(DAYS)) -> tuple[pa.T
 def fill(store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[Instrument] = (BTC_USD, PERP)) -> None:
     for place, dataset in enumerate((CANDLES, TECHNICAL)):
         write(store, dataset, {(day, each): made(each, day)[place] for day in days for each in instruments})
+
+
+def fundamental(instrument: Instrument, day: date, **columns: pa.Array) -> pa.Table:
+    """Fundamental features of a day: a basis, or the columns that are given; all others are null."""
+    technical, schema = made(instrument, day)[1], FUNDAMENTAL.own_schema
+    count = technical.num_rows
+    draw = np.random.default_rng([SEEDS[instrument], day.toordinal()])
+    found = {name: technical.column(name) for name in ("timeframe", "timestamp", "close_time")}
+    found |= columns or {"basis": pa.array(draw.normal(size=count))}
+    return pa.table({name: found.get(name, pa.nulls(count, schema.field(name).type)) for name in schema.names}).cast(
+        schema
+    )
+
+
+def fill_fundamental(
+    store: ObjectStore, days: Sequence[date] = DAYS, instruments: Sequence[Instrument] = (PERP,)
+) -> None:
+    write(store, FUNDAMENTAL, {(day, each): fundamental(each, day) for day in days for each in instruments})
 
 
 def materialize(
@@ -138,6 +170,73 @@ def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(tmp_path: Path) -> N
     fill(shorter, DAYS[:-2])
     assert rows(longer, DAYS[-3]) == rows(shorter, DAYS[-3])
     assert rows(longer, DAYS[-3])[PERP].column("probability").null_count == 0
+
+
+BEFORE, CUT = DAYS[-6:-2], DAYS[-2:]
+"""The training days of two days, and these."""
+TwoLakes = tuple[dict[date, pa.Table], ObjectStore]
+
+
+def cut(table: pa.Table, moment: datetime) -> pa.Table:
+    return table.filter(pc.less_equal(table.column("close_time"), pa.scalar(moment)))
+
+
+def fill_until(store: ObjectStore, days: Sequence[date], moment: datetime) -> None:
+    """Candles and all features that are complete at a moment; nothing else stays of the days."""
+    tables = {
+        CANDLES: {day: made(PERP, day)[0] for day in days},
+        TECHNICAL: {day: made(PERP, day)[1] for day in days},
+        FUNDAMENTAL: {day: fundamental(PERP, day) for day in days},
+    }
+    for dataset, each in tables.items():
+        known = {(day, PERP): cut(table, moment) for day, table in each.items() if midnight(day) < moment}
+        write(store, dataset, known, days=days)
+
+
+@pytest.fixture(scope="module")
+def two_lakes(tmp_path_factory: pytest.TempPathFactory) -> TwoLakes:
+    """One that holds all days, of which the signals are given, and one in which a test lets the last two end early."""
+    longer, shorter = (local_ground(tmp_path_factory.mktemp(name)).store for name in ("longer", "shorter"))
+    fill_until(longer, [*BEFORE, *CUT], midnight(LAST) + ONE_DAY)
+    fill_until(shorter, BEFORE, midnight(LAST))
+    return {day: rows(longer, day)[PERP] for day in CUT}, shorter
+
+
+def past_stays(longer: dict[date, pa.Table], shorter: ObjectStore, candles: int) -> bool:
+    """Whether signals of all candles that are complete so many candles after the two days begin are the same."""
+    moment = midnight(CUT[0]) + candles * QUARTERS.length
+    fill_until(shorter, CUT, moment)
+    same = True
+    for day in CUT[: 1 + (candles > 96)]:
+        past, known = cut(longer[day], moment), rows(shorter, day)[PERP]
+        assert past.num_rows == min(96, candles - 96 * CUT.index(day))
+        assert past.column("probability").null_count == 0
+        same &= known.equals(past)
+    return same
+
+
+@settings(max_examples=10)
+@given(candles=st.integers(1, 192))
+def test_rows_are_the_same_wherever_candles_and_all_features_end(two_lakes: TwoLakes, candles: int) -> None:
+    assert past_stays(*two_lakes, candles)
+
+
+def test_the_law_is_broken_by_fundamental_features_of_one_candle_later(
+    two_lakes: TwoLakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def early(store: ObjectStore, dataset: Dataset, *asked: Any) -> pa.Table:
+        found = stored_rows(store, dataset, *asked)
+        if dataset is not FUNDAMENTAL:
+            return found
+        place = found.column_names.index("timestamp")
+        moved = pc.subtract(found.column(place), pa.scalar(QUARTERS.length))
+        return found.set_column(place, "timestamp", moved)
+
+    _, shorter = two_lakes
+    fill_until(shorter, CUT, midnight(LAST) + ONE_DAY)
+    monkeypatch.setattr(lake_signals, "stored_rows", early)
+    leaking = {day: rows(shorter, day)[PERP] for day in CUT}
+    assert not past_stays(leaking, shorter, 40)
 
 
 def test_a_second_run_and_one_with_other_threads_write_nothing(local: Ground) -> None:
@@ -266,17 +365,7 @@ def test_the_history_of_a_month_is_read_from_as_few_objects_as_there_can_be(loca
 def test_fundamental_features_are_used_where_they_are(local: Ground) -> None:
     fill(local.store, instruments=[PERP])
     without = rows(local.store, LAST)[PERP]
-    draw = np.random.default_rng(0)
-    for day in DAYS:
-        technical = made(PERP, day)[1]
-        count = technical.num_rows
-        columns = {name: technical.column(name) for name in ("timeframe", "timestamp", "close_time")}
-        columns["basis"] = pa.array(draw.normal(size=count))
-        absent = {
-            name: pa.nulls(count, FUNDAMENTAL.own_schema.field(name).type) for name in FUNDAMENTAL.own_schema.names
-        }
-        table = pa.table({name: columns.get(name, absent[name]) for name in FUNDAMENTAL.own_schema.names})
-        write(local.store, FUNDAMENTAL, {(day, PERP): table.cast(FUNDAMENTAL.own_schema)})
+    fill_fundamental(local.store)
     found = rows(local.store, LAST)[PERP]
     assert not found.equals(without)
     names = [
@@ -285,6 +374,56 @@ def test_fundamental_features_are_used_where_they_are(local: Ground) -> None:
     ]
     assert names[1] - names[0] == {"basis"}
     assert "funding_rate" not in names[1]
+
+
+@pytest.mark.parametrize(
+    ("having", "told"),
+    [
+        (DAYS, (0, 0, {})),
+        ([], (0, 0, {})),
+        (DAYS[:-1], (1, 0, {"basis": 1})),
+        (DAYS[-3:], (0, 1, {})),
+        ([LAST], (0, 1, {})),
+        (DAYS[-3:-1], (1, 1, {"basis": 1})),
+        (DAYS[:2], (0, 0, {})),  # before the training days
+    ],
+    ids=["always", "never", "not today", "lately", "today", "yesterday", "long ago"],
+)
+def test_fundamental_features_that_are_missing_are_told(
+    local: Ground, having: list[date], told: tuple[int, int, dict[str, int]]
+) -> None:
+    fill(local.store, instruments=[PERP])
+    fill_fundamental(local.store, having)
+    card = materialize(local.store, [LAST])[LAST]
+    assert card.models == 1
+    assert (card.lacking_today, card.lacking_in_training, card.missing_inputs) == told
+
+
+def test_an_input_that_is_null_all_day_is_told_even_where_there_are_rows(local: Ground) -> None:
+    fill(local.store, instruments=[PERP])
+    fill_fundamental(local.store)
+    for day, nulls, told in ((LAST, 96, {"basis": 1}), (LAST, 95, {}), (DAYS[-2], 96, {})):
+        fill_fundamental(local.store, DAYS[-2:])
+        basis = pa.array([None] * nulls + [1.0] * (96 - nulls), pa.float64())
+        write(local.store, FUNDAMENTAL, {(day, PERP): fundamental(PERP, day, basis=basis)})
+        card = materialize(local.store, [LAST])[LAST]
+        assert (card.lacking_today, card.lacking_in_training, card.missing_inputs) == (0, 0, told)
+
+
+def test_turnover_is_of_candles_that_follow_one_another_and_have_positions() -> None:
+    opens = np.array([0, 1, 2, 3, 4, 6, 7]) * QUARTERS.microseconds  # the sixth is missing
+    positions = [1, -1, None, 1, 1, -1, 0]
+    rows = pa.table(
+        {
+            "timestamp": pa.array(opens).view(TIME),
+            "close_time": pa.array(opens + QUARTERS.microseconds).view(TIME),
+            "position": pa.array(positions, pa.int8()),
+        }
+    )
+    card = ModelCard()
+    card.add(PERP, Trained(Model((), (), (), (), 0.0), "", 0, None, None, 0, None), Lacking(False, False, ()), rows)
+    assert (card.changes, card.steps, card.turnover) == (2 + 0 + 1, 3, 1.0)
+    assert card.positions == {-1: 2, 0: 1, 1: 3}
 
 
 def test_another_label_or_timeframe_is_another_model(local: Ground) -> None:

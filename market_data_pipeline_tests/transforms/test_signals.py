@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.windows import midnight
 from market_data_pipeline.transforms import signals as subject
 from market_data_pipeline.transforms.inputs import COLUMNS, INPUTS, PAST, UNUSED, Candles, input_values
-from market_data_pipeline.transforms.labels import LabelKind, Labels
+from market_data_pipeline.transforms.labels import LABELS, LabelKind, Labels, Path
 from market_data_pipeline.transforms.models import Model, fit
 from market_data_pipeline.transforms.signals import SCHEMA, Recipe, Series, model_of, record, signals, train
 from market_data_pipeline_tests.transforms.markets import A_DAY, DAY, MIDNIGHT, STEP, market, series, technical
@@ -169,8 +169,7 @@ def test_too_little_history_gives_null_and_says_how_much_there_is() -> None:
     trained = train(found, DAY, recipe)
     assert trained.why == f"{trained.rows} labelled candles with their inputs; 500 are needed"
     assert 0 < trained.rows < 500
-    # the first day has not all look-backs, two days have no candle at all
-    assert trained.days_missing in (2, 3)
+    assert trained.days_missing == 2
     rows = signals(found, DAY, recipe, trained, None).to_pylist()
     assert len(rows) == A_DAY
     assert {(row["probability"], row["position"], row["model"], row["train_rows"]) for row in rows} == {
@@ -178,6 +177,25 @@ def test_too_little_history_gives_null_and_says_how_much_there_is() -> None:
     }
     empty = train(series(market(6, 1), recipe), DAY, recipe)
     assert (empty.rows, empty.start, empty.end, empty.score) == (0, None, None, None)
+
+
+@pytest.mark.parametrize("frame", ["15m", "1h", "4h", "1d"])
+def test_a_day_that_has_candles_is_not_missing_even_where_none_of_its_labels_has_ended(frame: str) -> None:
+    recipe = replace(SMALL, timeframe=TIMEFRAMES[frame], training_days=40, least_rows=20)
+    length = recipe.timeframe.microseconds
+    opens = np.arange(MIDNIGHT - 40 * A_DAY * STEP, MIDNIGHT + A_DAY * STEP, length)
+    draw = np.random.default_rng(0)
+    close = 100 * np.exp(np.cumsum(draw.normal(0, 0.01, len(opens))))
+    path = Path(opens, close * 1.005, close / 1.005, close, np.full(len(opens), 0.01), length)
+    there = np.ones(len(opens), bool)
+    whole = Series(
+        opens, draw.normal(size=(len(opens), len(INPUTS))), LABELS[recipe.label](path, 4, 1.0), there, there, ~there
+    )
+    trained = train(whole, DAY, recipe)
+    assert (trained.model is None, trained.days_missing) == (False, 0)
+    # neither a day without a candle nor one of candles without a price is there; the day itself does not count
+    blank = (opens // (A_DAY * STEP) - MIDNIGHT // (A_DAY * STEP)) % 10 == 0
+    assert train(replace(whole, priced=~blank), DAY, recipe).days_missing == 4
 
 
 def test_labels_that_are_all_the_same_make_no_model() -> None:
