@@ -1,14 +1,19 @@
 """What lies in the lake: listings of day files as days and instruments. Files of other kinds are passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LayoutError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
+
+Stored = Callable[[Dataset, date], frozenset[Instrument]]
+"""The instruments of which a dataset has a file of a day."""
+_LISTINGS = 32
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,16 @@ def day_objects(
         if found.get("dataset", dataset.name) == dataset.name and layout.day_of(found) == day:
             named = found.get("instrument_id")
             yield DayObject(day, Instrument.parse(named) if named else None, info)
+
+
+def stored_instruments(store: ObjectStore) -> Stored:
+    """What listings tell of a lake; the last ones are remembered, so asking about neighbouring days costs one each."""
+
+    @lru_cache(maxsize=_LISTINGS)
+    def stored(dataset: Dataset, day: date) -> frozenset[Instrument]:
+        return frozenset(found.instrument for found in day_objects(store, dataset, day) if found.instrument)
+
+    return stored
 
 
 def stored_fields(store: ObjectStore, dataset: Dataset, layout: Layout) -> Iterator[dict[str, str]]:

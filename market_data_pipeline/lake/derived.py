@@ -71,9 +71,14 @@ def day_window(day: date) -> Window:
     return Window(midnight(day), midnight(day) + DAY)
 
 
+def beside(day: date) -> tuple[date, date, date]:
+    """The days whose files hold the ticks of a day by exchange time, and of a little before it."""
+    return day - DAY, day, day + DAY
+
+
 def trades_of(store: ObjectStore, instrument: Instrument, day: date) -> TickSeries:
     """The files that the candles of a day are made from: the day's own and those beside it."""
-    return TickSeries(store, TRADES, instrument, (day - DAY, day, day + DAY))
+    return TickSeries(store, TRADES, instrument, beside(day))
 
 
 def first_candles(

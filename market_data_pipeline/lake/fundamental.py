@@ -6,14 +6,14 @@ Ticks count by exchange time, whichever file they lie in. The map of instruments
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 
-from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.derived import day_window
+from market_data_pipeline.lake.catalog import Stored, stored_instruments
+from market_data_pipeline.lake.derived import beside, day_window
 from market_data_pipeline.lake.histories import FINEST, stored_candles
 from market_data_pipeline.lake.master import listing_on
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -35,10 +35,6 @@ TICKERS, LIQUIDATIONS, OPTIONS = (DATASETS[name] for name in ("derivative_ticker
 _FOLLOWING = (InstrumentType.PERPETUAL, InstrumentType.FUTURE)
 """What follows a price: it has a ticker, liquidations and a spot pair."""
 _FINEST = TIMEFRAMES["1m"].microseconds
-_LISTINGS = 16
-
-Stored = Callable[[Dataset, date], frozenset[Instrument]]
-"""The instruments of which a dataset has a file of a day."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +77,7 @@ def fundamental_rows(
         sources: is told, for each day, what there was to make features from.
     """
     told = {} if sources is None else sources
-
-    @lru_cache(maxsize=_LISTINGS)
-    def stored(dataset: Dataset, day: date) -> frozenset[Instrument]:
-        return frozenset(found.instrument for found in day_objects(store, dataset, day) if found.instrument)
-
+    stored = stored_instruments(store)
     for day in days:
         around = _Around(store, day, stored)
         every = [around.inputs_of(each) for each in sorted(stored(FINEST, day)) if each in selection]
@@ -220,7 +212,7 @@ class _Around:
 
     def _files(self, dataset: Dataset) -> frozenset[Instrument]:
         """The instruments of whose ticks some may lie in the day by exchange time."""
-        return frozenset().union(*(self._stored(dataset, day) for day in _days(self._day)))
+        return frozenset().union(*(self._stored(dataset, day) for day in beside(self._day)))
 
     def _spot_of(self, instrument: Instrument) -> Instrument | None:
         venues = dict.fromkeys((instrument.venue, spot_venue(instrument.venue)))
@@ -268,12 +260,7 @@ def _read(store: ObjectStore, dataset: Dataset, inputs: _Inputs, window: Window,
 
 
 def _ticks(store: ObjectStore, dataset: Dataset, instrument: Instrument, day: date) -> TickSeries:
-    return TickSeries(store, dataset, instrument, _days(day))
-
-
-def _days(day: date) -> tuple[date, date, date]:
-    """The days whose files hold the ticks of a day and of what lies before it."""
-    return day - DAY, day, day + DAY
+    return TickSeries(store, dataset, instrument, beside(day))
 
 
 def _window(day: date) -> Window:
