@@ -22,8 +22,9 @@ from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
+from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms import availability as maps
 from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
@@ -111,7 +112,11 @@ def first_candles(
         return stored[day]
 
     for day in days:
-        contracts = contracts_on(store, day, contract_of)
+        try:
+            contracts = contracts_on(store, day, contract_of)
+        except MarketDataError as problem:
+            yield unreadable(day, None, f"instruments on {day}", str(problem))
+            continue
         chosen = sorted(instrument for instrument in on(day) if instrument in selection)
         venues = {instrument.venue for instrument in chosen} - {instrument.venue for instrument in on(day + DAY)}
         told[day] = Selected(waiting=tuple(sorted(venues)))
