@@ -138,6 +138,8 @@ def _table(candles: pa.Table, timeframe: Timeframe, columns: Mapping[str, Reals]
         if field.name not in own:
             values = columns.get(field.name)
             own[field.name] = (
-                pa.nulls(count, field.type) if values is None else pa.array(values, from_pandas=True).cast(field.type)
+                pa.nulls(count, field.type)
+                if values is None
+                else pa.array(values, mask=~np.isfinite(values)).cast(field.type)
             )
     return pa.table([own[name] for name in SCHEMA.names], schema=SCHEMA)
