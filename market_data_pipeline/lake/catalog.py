@@ -1,6 +1,6 @@
 """What lies in the lake: listings of day files as days and instruments. Files of other kinds are passed over."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -10,6 +10,7 @@ from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LayoutError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
+from market_data_pipeline.model.windows import DAY
 
 Stored = Callable[[Dataset, date], frozenset[Instrument]]
 """The instruments of which a dataset has a file of a day."""
@@ -62,6 +63,24 @@ def stored_instruments(store: ObjectStore) -> Stored:
         return frozenset(found.instrument for found in day_objects(store, dataset, day) if found.instrument)
 
     return stored
+
+
+def waiting_for_the_day_after(
+    stored: Stored, datasets: Iterable[Dataset], day: date, concerns: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """Venues that have files of a day and none of the day after: some of the day's last ticks may still be missing.
+
+    Args:
+        stored: the listings.
+        datasets: of ticks, each by itself.
+        day: the day.
+        concerns: which venues count.
+    """
+    late: set[str] = set()
+    for dataset in datasets:
+        own, after = ({each.venue for each in stored(dataset, on)} for on in (day, day + DAY))
+        late |= own - after
+    return tuple(sorted(filter(concerns, late)))
 
 
 def stored_fields(store: ObjectStore, dataset: Dataset, layout: Layout) -> Iterator[dict[str, str]]:

@@ -13,7 +13,7 @@ from threading import Lock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_instruments, waiting_for_the_day_after
 from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
@@ -104,22 +104,16 @@ def first_candles(
         selected: is told, for each day, where the trades lay.
     """
     told = {} if selected is None else selected
-    stored: dict[date, set[Instrument]] = {}
-
-    def on(day: date) -> set[Instrument]:
-        if day not in stored:
-            stored[day] = {found.instrument for found in day_objects(store, TRADES, day) if found.instrument}
-        return stored[day]
-
+    stored = stored_instruments(store)
     for day in days:
         try:
             contracts = contracts_on(store, day, contract_of)
         except MarketDataError as problem:
             yield unreadable(day, None, f"instruments on {day}", str(problem))
             continue
-        chosen = sorted(instrument for instrument in on(day) if instrument in selection)
-        venues = {instrument.venue for instrument in chosen} - {instrument.venue for instrument in on(day + DAY)}
-        told[day] = Selected(waiting=tuple(sorted(venues)))
+        chosen = sorted(instrument for instrument in stored(TRADES, day) if instrument in selection)
+        venues = {instrument.venue for instrument in chosen}
+        told[day] = Selected(waiting=waiting_for_the_day_after(stored, [TRADES], day, venues.__contains__))
         for instrument in chosen:
             read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
             yield DayRows(day, instrument, f"trades of {instrument}", read)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import Stored, stored_instruments
+from market_data_pipeline.lake.catalog import Stored, stored_instruments, waiting_for_the_day_after
 from market_data_pipeline.lake.derived import beside, day_window
 from market_data_pipeline.lake.histories import FINEST, stored_candles
 from market_data_pipeline.lake.master import listing_on
@@ -45,7 +45,7 @@ class Sources:
     """What the features of a day are made from beside candles; instruments by their ids.
 
     Attributes:
-        tickers: those that have a ticker.
+        tickers: those that have a ticker, of the day or the day before.
         liquidations: those whose venue has liquidations of the day or of the day before.
         none_liquidated: of these, those without a file of the day: where others of the venue show that its
             liquidations are known, none took place.
@@ -53,7 +53,8 @@ class Sources:
         surfaces: those whose underlying has options.
         tickers_without_day_before: those that have a ticker of the day, but none of the day before.
         options_without_day_before: underlyings that have options on the day, but not on the day before.
-        waiting: venues whose tickers or options of the day after are not in: some of this day's may still be missing.
+        waiting: venues whose tickers, liquidations or options of the day after are not in: some of this day's may
+            still be missing.
     """
 
     tickers: Sequence[str] = ()
@@ -227,12 +228,14 @@ class _Around:
         new_options = {_Underlying.of(each.instrument) for each in every} & (optioned - optioned_before)
         liquidated, priced = stored(LIQUIDATIONS, day), stored(FINEST, day)
         liquidating = {each.venue for each in liquidated | stored(LIQUIDATIONS, before)}
+        exchanges = {spot_venue(each.instrument.venue) for each in every}
+        tickers = stored(TICKERS, day) | stored(TICKERS, before)
 
         def named(wanted: Callable[[_Inputs], object]) -> list[str]:
             return [each.instrument.id for each in every if wanted(each)]
 
         return Sources(
-            tickers=named(lambda each: each.ticker),
+            tickers=named(lambda each: each.ticker and each.instrument in tickers),
             liquidations=named(lambda each: each.feed and each.instrument.venue in liquidating),
             none_liquidated=named(
                 lambda each: each.feed and each.instrument.venue in liquidating and each.instrument not in liquidated
@@ -241,15 +244,10 @@ class _Around:
             surfaces=named(lambda each: each.chain),
             tickers_without_day_before=named(lambda each: each.instrument in new_tickers),
             options_without_day_before=sorted(map(str, new_options)),
-            waiting=self._waiting({spot_venue(each.instrument.venue) for each in every}),
+            waiting=waiting_for_the_day_after(
+                stored, (TICKERS, LIQUIDATIONS, OPTIONS), day, lambda venue: spot_venue(venue) in exchanges
+            ),
         )
-
-    def _waiting(self, exchanges: set[str]) -> list[str]:
-        found: set[str] = set()
-        for dataset in (TICKERS, OPTIONS):
-            own, after = ({each.venue for each in self._stored(dataset, day)} for day in (self._day, self._day + DAY))
-            found |= own - after
-        return sorted(venue for venue in found if spot_venue(venue) in exchanges)
 
     def _files(self, dataset: Dataset) -> frozenset[Instrument]:
         """The instruments of whose ticks some may lie in the day by exchange time."""

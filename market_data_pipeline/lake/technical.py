@@ -9,8 +9,8 @@ from threading import Lock
 
 import pyarrow as pa
 
-from market_data_pipeline.lake.catalog import Stored, stored_instruments
-from market_data_pipeline.lake.derived import beside, day_window, trades_of
+from market_data_pipeline.lake.catalog import Stored, stored_instruments, waiting_for_the_day_after
+from market_data_pipeline.lake.derived import TRADES, beside, day_window, trades_of
 from market_data_pipeline.lake.histories import FINEST, instrument_days, stored_candles
 from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.rereading import whole
@@ -41,11 +41,13 @@ class LookBacks:
         instruments: how many instruments lacked any candle of any look-back.
         missing: how many candles were missing, of all instruments together, by timeframe.
         books: how many instruments had a book.
+        waiting: venues whose trades or books of the day after are not in: some of this day's may still be missing.
     """
 
     instruments: int = 0
     missing: Counter[str] = field(default_factory=Counter)
     books: int = 0
+    waiting: tuple[str, ...] = ()
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, missing: Mapping[str, int], book: bool) -> None:
@@ -91,8 +93,11 @@ def technical_rows(
         look_backs: is told, for each day, which candles were missing.
     """
     told = {} if look_backs is None else look_backs
-    told |= {day: LookBacks() for day in days}
     stored = stored_instruments(store)
+    for day in days:
+        venues = {each.venue for each in stored(FINEST, day) if each in selection}
+        waiting = waiting_for_the_day_after(stored, (TRADES, *BOOKS), day, venues.__contains__)
+        told[day] = LookBacks(waiting=waiting)
     for instrument, having in instrument_days(store, FINEST, days, selection):
         history = _History(store, instrument, having)
         for day in having:

@@ -187,4 +187,5 @@ def where_known(columns: Columns, feed: Integers, bars: Bars) -> Columns:
 def _over(price: Reals, reference: Reals) -> Reals:
     """By how many basis points prices stand above others; NaN where either is missing or not above zero."""
     usable = (price > 0) & (reference > 0)
-    return np.where(usable, price / np.where(usable, reference, 1.0) - 1.0, np.nan) * BASIS_POINTS
+    with np.errstate(over="ignore"):
+        return np.where(usable, price / np.where(usable, reference, 1.0) - 1.0, np.nan) * BASIS_POINTS

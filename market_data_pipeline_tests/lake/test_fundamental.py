@@ -429,10 +429,19 @@ def test_what_there_was_is_told(plenty: ObjectStore) -> None:
     assert middle.none_liquidated == [DATED.id]
     assert middle.spots == [PERP.id]
     assert middle.surfaces == [DATED.id, INVERSE.id]
-    assert (middle.tickers_without_day_before, middle.options_without_day_before, middle.waiting) == ([], [], [])
+    assert (middle.tickers_without_day_before, middle.options_without_day_before, middle.waiting) == ([], [], ())
     assert told[DAYS[0]].tickers_without_day_before == middle.tickers
     assert told[DAYS[0]].options_without_day_before == ["deribit BTC-USD"]
-    assert told[DAYS[-1]].waiting == ["binance-futures", "deribit"]
+    assert told[DAYS[-1]].waiting == ("binance-futures", "deribit")
+
+
+def test_a_ticker_of_the_day_after_alone_is_none_and_liquidations_are_waited_for(local: Ground) -> None:
+    traded(local.store, {PERP: [101.0]})
+    put(local.store, "derivative_ticker", PERP, tick(86_405, open_interest=1.0), day=DAYS[3])
+    put(local.store, "liquidations", OTHER, tick(5, side="sell", amount=2.0))
+    told: dict[date, Sources] = {}
+    list(fundamental_rows(local.store, [DAY], ALL, told))
+    assert (told[DAY].tickers, told[DAY].waiting) == ([], (PERP.venue,))
 
 
 # the surface is worked out once

@@ -83,6 +83,8 @@ def test_every_layout_holds_the_same_rows_in_order(ground: Ground) -> None:
     # of the 299 days before, two days later there are two; the 1m look-back is whole
     assert told[DAYS[4]].missing["1d"] == 2 * (LOOK_BACK - 1 - 2)
     assert told[DAYS[4]].missing["1m"] == 0
+    assert told[DAYS[3]].waiting == ()
+    assert told[DAYS[4]].waiting == tuple(sorted({BTC_USD.venue, PERP.venue}))
     assert told[DAYS[2]].missing["1m"] == 2 * (LOOK_BACK - 1)
 
 
