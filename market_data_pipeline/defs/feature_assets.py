@@ -92,12 +92,16 @@ def signal_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
-    return {
+    notes: dict[str, object] = {
         "look_back_candles_missing": sum(look_backs.missing.values()),
         "look_back_candles_missing_by_timeframe": dg.MetadataValue.json(dict(look_backs.missing)),
         "instruments_without_a_full_look_back": look_backs.instruments,
         "instruments_with_a_book": look_backs.books,
+        "final": not look_backs.waiting,
     }
+    if look_backs.waiting:
+        notes["waiting_for_the_day_after"] = dg.MetadataValue.json(list(look_backs.waiting))
+    return notes
 
 
 def _source_notes(sources: Sources) -> dict[str, object]:

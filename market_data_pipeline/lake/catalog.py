@@ -1,14 +1,20 @@
 """What lies in the lake: listings of day files as days and instruments. Files of other kinds are passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LayoutError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
+from market_data_pipeline.model.windows import DAY
+
+Stored = Callable[[Dataset, date], frozenset[Instrument]]
+"""The instruments of which a dataset has a file of a day."""
+_LISTINGS = 32
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,34 @@ def day_objects(
         if found.get("dataset", dataset.name) == dataset.name and layout.day_of(found) == day:
             named = found.get("instrument_id")
             yield DayObject(day, Instrument.parse(named) if named else None, info)
+
+
+def stored_instruments(store: ObjectStore) -> Stored:
+    """What listings tell of a lake; the last ones are remembered, so asking about neighbouring days costs one each."""
+
+    @lru_cache(maxsize=_LISTINGS)
+    def stored(dataset: Dataset, day: date) -> frozenset[Instrument]:
+        return frozenset(found.instrument for found in day_objects(store, dataset, day) if found.instrument)
+
+    return stored
+
+
+def waiting_for_the_day_after(
+    stored: Stored, datasets: Iterable[Dataset], day: date, concerns: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """Venues that have files of a day and none of the day after: some of the day's last ticks may still be missing.
+
+    Args:
+        stored: the listings.
+        datasets: of ticks, each by itself.
+        day: the day.
+        concerns: which venues count.
+    """
+    late: set[str] = set()
+    for dataset in datasets:
+        own, after = ({each.venue for each in stored(dataset, on)} for on in (day, day + DAY))
+        late |= own - after
+    return tuple(sorted(filter(concerns, late)))
 
 
 def stored_fields(store: ObjectStore, dataset: Dataset, layout: Layout) -> Iterator[dict[str, str]]:

@@ -13,7 +13,7 @@ from threading import Lock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import DayObject, day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_instruments, waiting_for_the_day_after
 from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
@@ -22,8 +22,9 @@ from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
+from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms import availability as maps
 from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
@@ -71,9 +72,14 @@ def day_window(day: date) -> Window:
     return Window(midnight(day), midnight(day) + DAY)
 
 
+def beside(day: date) -> tuple[date, date, date]:
+    """The days whose files hold the ticks of a day by exchange time, and of a little before it."""
+    return day - DAY, day, day + DAY
+
+
 def trades_of(store: ObjectStore, instrument: Instrument, day: date) -> TickSeries:
     """The files that the candles of a day are made from: the day's own and those beside it."""
-    return TickSeries(store, TRADES, instrument, (day - DAY, day, day + DAY))
+    return TickSeries(store, TRADES, instrument, beside(day))
 
 
 def first_candles(
@@ -98,18 +104,16 @@ def first_candles(
         selected: is told, for each day, where the trades lay.
     """
     told = {} if selected is None else selected
-    stored: dict[date, set[Instrument]] = {}
-
-    def on(day: date) -> set[Instrument]:
-        if day not in stored:
-            stored[day] = {found.instrument for found in day_objects(store, TRADES, day) if found.instrument}
-        return stored[day]
-
+    stored = stored_instruments(store)
     for day in days:
-        contracts = contracts_on(store, day, contract_of)
-        chosen = sorted(instrument for instrument in on(day) if instrument in selection)
-        venues = {instrument.venue for instrument in chosen} - {instrument.venue for instrument in on(day + DAY)}
-        told[day] = Selected(waiting=tuple(sorted(venues)))
+        try:
+            contracts = contracts_on(store, day, contract_of)
+        except MarketDataError as problem:
+            yield unreadable(day, None, f"instruments on {day}", str(problem))
+            continue
+        chosen = sorted(instrument for instrument in stored(TRADES, day) if instrument in selection)
+        venues = {instrument.venue for instrument in chosen}
+        told[day] = Selected(waiting=waiting_for_the_day_after(stored, [TRADES], day, venues.__contains__))
         for instrument in chosen:
             read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
             yield DayRows(day, instrument, f"trades of {instrument}", read)

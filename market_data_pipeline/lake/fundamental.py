@@ -4,25 +4,28 @@ Ticks count by exchange time, whichever file they lie in. The map of instruments
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.derived import day_window
+from market_data_pipeline.lake.catalog import Stored, stored_instruments, waiting_for_the_day_after
+from market_data_pipeline.lake.derived import beside, day_window
 from market_data_pipeline.lake.histories import FINEST, stored_candles
 from market_data_pipeline.lake.master import listing_on
+from market_data_pipeline.lake.parquet import Span, explained, span_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe
-from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.errors import LakeError, MarketDataError, ObjectNotFound
 from market_data_pipeline.model.exchanges import spot_venue
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import DAY, Window, microseconds, midnight
 from market_data_pipeline.transforms.as_of import Integers
 from market_data_pipeline.transforms.derivatives import LIQUIDATION_COLUMNS, TICKER_COLUMNS
@@ -35,10 +38,6 @@ TICKERS, LIQUIDATIONS, OPTIONS = (DATASETS[name] for name in ("derivative_ticker
 _FOLLOWING = (InstrumentType.PERPETUAL, InstrumentType.FUTURE)
 """What follows a price: it has a ticker, liquidations and a spot pair."""
 _FINEST = TIMEFRAMES["1m"].microseconds
-_LISTINGS = 16
-
-Stored = Callable[[Dataset, date], frozenset[Instrument]]
-"""The instruments of which a dataset has a file of a day."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,16 @@ class Sources:
     """What the features of a day are made from beside candles; instruments by their ids.
 
     Attributes:
-        tickers: those that have a ticker.
-        liquidations: those whose liquidations are known.
-        none_liquidated: of these, those without a file: others of the venue have one, so nothing was liquidated.
+        tickers: those that have a ticker, of the day or the day before.
+        liquidations: those whose venue has liquidations of the day or of the day before.
+        none_liquidated: of these, those without a file of the day: where others of the venue show that its
+            liquidations are known, none took place.
         spots: those whose spot pair has candles.
         surfaces: those whose underlying has options.
         tickers_without_day_before: those that have a ticker of the day, but none of the day before.
         options_without_day_before: underlyings that have options on the day, but not on the day before.
-        waiting: venues whose tickers or options of the day after are not in: some of this day's may still be missing.
+        waiting: venues whose tickers, liquidations or options of the day after are not in: some of this day's may
+            still be missing.
     """
 
     tickers: Sequence[str] = ()
@@ -81,13 +82,13 @@ def fundamental_rows(
         sources: is told, for each day, what there was to make features from.
     """
     told = {} if sources is None else sources
-
-    @lru_cache(maxsize=_LISTINGS)
-    def stored(dataset: Dataset, day: date) -> frozenset[Instrument]:
-        return frozenset(found.instrument for found in day_objects(store, dataset, day) if found.instrument)
-
+    stored = stored_instruments(store)
     for day in days:
-        around = _Around(store, day, stored)
+        try:
+            around = _Around(store, day, stored)
+        except MarketDataError as problem:
+            yield unreadable(day, None, f"instruments on {day}", str(problem))
+            continue
         every = [around.inputs_of(each) for each in sorted(stored(FINEST, day)) if each in selection]
         told[day] = around.sources_of(every)
         for inputs in every:
@@ -137,6 +138,33 @@ class _Chain:
                 yield from series.read(_window(self._day), CHAIN_COLUMNS)
 
 
+class _Feed:
+    """When a venue told of liquidations around a day: of each file the first and the last, from its footer."""
+
+    def __init__(self, store: ObjectStore, day: date, instruments: Iterable[Instrument]) -> None:
+        self._store, self._day, self._instruments = store, day, sorted(instruments)
+        self._found: Integers | None = None
+        self._lock = Lock()
+
+    def times(self) -> Integers:
+        """Microseconds since 1970, rising; worked out by whoever asks first, for everybody.
+
+        The first and the last are enough: whatever lies between those of a file has the first within a day before it.
+        """
+        with self._lock:
+            if self._found is None:
+                spans = [span for each in self._instruments for span in self._spans(each)]
+                ends = {end for span in spans for end in (span.first, span.last) if end}
+                self._found = np.array(sorted(map(microseconds, ends)), np.int64)
+        return self._found
+
+    def _spans(self, instrument: Instrument) -> Iterator[Span]:
+        for day in beside(self._day):
+            # a file that cannot be read tells nothing of the others; it fails its own instrument
+            with suppress(LakeError, ObjectNotFound):
+                yield _span(self._store, LIQUIDATIONS.path(LIQUIDATIONS.layouts[0], day, instrument))
+
+
 @dataclass(frozen=True)
 class _Inputs:
     """What the features of one instrument's day are made from, beside its candles.
@@ -145,7 +173,7 @@ class _Inputs:
         instrument: whose features.
         day: the day.
         ticker: whether there are files of its ticker.
-        liquidations: whether its liquidations are known, be it that there were none.
+        feed: of its venue's liquidations, where there are any.
         spot: the pair that it follows, where the master lists one.
         expiry: of a dated future.
         chain: the options of its underlying, where there are any.
@@ -154,7 +182,7 @@ class _Inputs:
     instrument: Instrument
     day: date
     ticker: bool
-    liquidations: bool
+    feed: _Feed | None
     spot: Instrument | None
     expiry: datetime | None
     chain: _Chain | None
@@ -168,7 +196,10 @@ class _Around:
         rows = listing_on(store, day).select(["instrument_id", "expiry"]).to_pylist()
         self._listed: Mapping[str, datetime | None] = {row["instrument_id"]: row["expiry"] for row in rows}
         self._tickers = self._files(TICKERS)
-        self._liquidating = {each.venue for each in stored(LIQUIDATIONS, day)}
+        liquidated: dict[str, set[Instrument]] = {}
+        for each in self._files(LIQUIDATIONS):
+            liquidated.setdefault(each.venue, set()).add(each)
+        self._feeds = {venue: _Feed(store, day, each) for venue, each in liquidated.items()}
         options: dict[_Underlying, set[Instrument]] = {}
         for option in self._files(OPTIONS):
             # what has expired by midnight is worth nothing at any close of the day
@@ -183,7 +214,7 @@ class _Around:
             instrument,
             self._day,
             ticker=follows and instrument in self._tickers,
-            liquidations=follows and instrument.venue in self._liquidating,
+            feed=self._feeds.get(instrument.venue) if follows else None,
             spot=self._spot_of(instrument) if follows else None,
             expiry=self._expiry_of(instrument) if instrument.type is InstrumentType.FUTURE else None,
             chain=self._chains.get(_Underlying.of(instrument)),
@@ -196,31 +227,31 @@ class _Around:
         optioned, optioned_before = ({_Underlying.of(each) for each in stored(OPTIONS, on)} for on in (day, before))
         new_options = {_Underlying.of(each.instrument) for each in every} & (optioned - optioned_before)
         liquidated, priced = stored(LIQUIDATIONS, day), stored(FINEST, day)
+        liquidating = {each.venue for each in liquidated | stored(LIQUIDATIONS, before)}
+        exchanges = {spot_venue(each.instrument.venue) for each in every}
+        tickers = stored(TICKERS, day) | stored(TICKERS, before)
 
         def named(wanted: Callable[[_Inputs], object]) -> list[str]:
             return [each.instrument.id for each in every if wanted(each)]
 
         return Sources(
-            tickers=named(lambda each: each.ticker),
-            liquidations=named(lambda each: each.liquidations),
-            none_liquidated=named(lambda each: each.liquidations and each.instrument not in liquidated),
+            tickers=named(lambda each: each.ticker and each.instrument in tickers),
+            liquidations=named(lambda each: each.feed and each.instrument.venue in liquidating),
+            none_liquidated=named(
+                lambda each: each.feed and each.instrument.venue in liquidating and each.instrument not in liquidated
+            ),
             spots=named(lambda each: each.spot in priced),
             surfaces=named(lambda each: each.chain),
             tickers_without_day_before=named(lambda each: each.instrument in new_tickers),
             options_without_day_before=sorted(map(str, new_options)),
-            waiting=self._waiting({spot_venue(each.instrument.venue) for each in every}),
+            waiting=waiting_for_the_day_after(
+                stored, (TICKERS, LIQUIDATIONS, OPTIONS), day, lambda venue: spot_venue(venue) in exchanges
+            ),
         )
-
-    def _waiting(self, exchanges: set[str]) -> list[str]:
-        found: set[str] = set()
-        for dataset in (TICKERS, OPTIONS):
-            own, after = ({each.venue for each in self._stored(dataset, day)} for day in (self._day, self._day + DAY))
-            found |= own - after
-        return sorted(venue for venue in found if spot_venue(venue) in exchanges)
 
     def _files(self, dataset: Dataset) -> frozenset[Instrument]:
         """The instruments of whose ticks some may lie in the day by exchange time."""
-        return frozenset().union(*(self._stored(dataset, day) for day in _days(self._day)))
+        return frozenset().union(*(self._stored(dataset, day) for day in beside(self._day)))
 
     def _spot_of(self, instrument: Instrument) -> Instrument | None:
         venues = dict.fromkeys((instrument.venue, spot_venue(instrument.venue)))
@@ -235,8 +266,9 @@ class _Around:
 def _fundamental(store: ObjectStore, inputs: _Inputs, _: Rejects) -> Iterator[pa.RecordBatch]:
     ticker = _read(store, TICKERS, inputs, _window(inputs.day), TICKER_COLUMNS) if inputs.ticker else None
     liquidations = (
-        _read(store, LIQUIDATIONS, inputs, day_window(inputs.day), LIQUIDATION_COLUMNS) if inputs.liquidations else None
+        _read(store, LIQUIDATIONS, inputs, day_window(inputs.day), LIQUIDATION_COLUMNS) if inputs.feed else None
     )
+    feed = inputs.feed.times() if inputs.feed else None
     surface = inputs.chain.surface() if inputs.chain else None
     tables = []
     for timeframe in TIMEFRAMES.values():
@@ -248,6 +280,7 @@ def _fundamental(store: ObjectStore, inputs: _Inputs, _: Rejects) -> Iterator[pa
                     timeframe,
                     ticker=ticker,
                     liquidations=liquidations,
+                    feed=feed,
                     spot=_candles(store, timeframe, inputs.spot, inputs.day) if inputs.spot else None,
                     expiry=inputs.expiry,
                     surface=surface,
@@ -255,6 +288,11 @@ def _fundamental(store: ObjectStore, inputs: _Inputs, _: Rejects) -> Iterator[pa
             )
     rows = pa.concat_tables([FEATURES.own_schema.empty_table(), *tables]).unify_dictionaries()
     yield from rows.sort_by([(name, "ascending") for name in FEATURES.order]).to_batches()
+
+
+def _span(store: ObjectStore, key: str) -> Span:
+    with store.open(key) as pinned, explained(store.uri_of(key)):
+        return span_of(pq.ParquetFile(pinned.file).metadata, LIQUIDATIONS)
 
 
 def _candles(store: ObjectStore, timeframe: Timeframe, instrument: Instrument, day: date) -> pa.Table:
@@ -268,12 +306,7 @@ def _read(store: ObjectStore, dataset: Dataset, inputs: _Inputs, window: Window,
 
 
 def _ticks(store: ObjectStore, dataset: Dataset, instrument: Instrument, day: date) -> TickSeries:
-    return TickSeries(store, dataset, instrument, _days(day))
-
-
-def _days(day: date) -> tuple[date, date, date]:
-    """The days whose files hold the ticks of a day and of what lies before it."""
-    return day - DAY, day, day + DAY
+    return TickSeries(store, dataset, instrument, beside(day))
 
 
 def _window(day: date) -> Window:

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cache, partial
+from functools import partial
 from threading import Lock
 
 import pyarrow as pa
 
-from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.derived import day_window, trades_of
+from market_data_pipeline.lake.catalog import Stored, stored_instruments, waiting_for_the_day_after
+from market_data_pipeline.lake.derived import TRADES, beside, day_window, trades_of
 from market_data_pipeline.lake.histories import FINEST, instrument_days, stored_candles
 from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.rereading import whole
@@ -19,7 +19,7 @@ from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
-from market_data_pipeline.model.windows import DAY, Window
+from market_data_pipeline.model.windows import Window
 from market_data_pipeline.transforms.books import SNAPSHOT_COLUMNS, Books, book_window, books_of
 from market_data_pipeline.transforms.delays import TRADE_COLUMNS, Delays, delays_of
 from market_data_pipeline.transforms.technical import (
@@ -30,7 +30,7 @@ from market_data_pipeline.transforms.technical import (
 )
 
 BOOKS = (DATASETS["book_snapshot_5"], DATASETS["book_snapshot_25"])
-"""The datasets that a day's book is taken from: the first that the lake has of it."""
+"""The datasets that books are taken from: the second where the first knows none."""
 
 
 @dataclass
@@ -41,11 +41,13 @@ class LookBacks:
         instruments: how many instruments lacked any candle of any look-back.
         missing: how many candles were missing, of all instruments together, by timeframe.
         books: how many instruments had a book.
+        waiting: venues whose trades or books of the day after are not in: some of this day's may still be missing.
     """
 
     instruments: int = 0
     missing: Counter[str] = field(default_factory=Counter)
     books: int = 0
+    waiting: tuple[str, ...] = ()
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def add(self, missing: Mapping[str, int], book: bool) -> None:
@@ -91,12 +93,15 @@ def technical_rows(
         look_backs: is told, for each day, which candles were missing.
     """
     told = {} if look_backs is None else look_backs
-    told |= {day: LookBacks() for day in days}
-    books_on = cache(partial(_books_on, store))
+    stored = stored_instruments(store)
+    for day in days:
+        venues = {each.venue for each in stored(FINEST, day) if each in selection}
+        waiting = waiting_for_the_day_after(stored, (TRADES, *BOOKS), day, venues.__contains__)
+        told[day] = LookBacks(waiting=waiting)
     for instrument, having in instrument_days(store, FINEST, days, selection):
         history = _History(store, instrument, having)
         for day in having:
-            read = partial(_technical, store, day, instrument, history, books_on(day).get(instrument), told[day])
+            read = partial(_technical, store, day, instrument, history, _with_books(stored, day, instrument), told[day])
             yield DayRows(day, instrument, f"candles of {instrument}", read)
 
 
@@ -105,17 +110,17 @@ def _technical(
     day: date,
     instrument: Instrument,
     history: _History,
-    book: Dataset | None,
+    booked: Sequence[Dataset],
     look_backs: LookBacks,
     _: Rejects,
 ) -> Iterator[pa.RecordBatch]:
     delays = _delays(store, day, instrument)
-    books = _books(store, book, day, instrument) if book else None
+    books = _books(store, booked, day, instrument)
     found = {
         name: technical_features(history.of(timeframe, day), day, timeframe, delays, books)
         for name, timeframe in TIMEFRAMES.items()
     }
-    look_backs.add({name: each.missing for name, each in found.items()}, book=books is not None)
+    look_backs.add({name: each.missing for name, each in found.items()}, book=bool(books.known.any()))
     yield from in_order(each.table for each in found.values()).to_batches()
 
 
@@ -125,16 +130,16 @@ def _delays(store: ObjectStore, day: date, instrument: Instrument) -> Delays:
         return delays_of(series.read(day_window(day), TRADE_COLUMNS), day)
 
 
-def _books_on(store: ObjectStore, day: date) -> dict[Instrument, Dataset]:
-    """The instruments that have a book on a day, and the dataset it is taken from."""
-    return {
-        found.instrument: dataset
-        for dataset in reversed(BOOKS)
-        for found in day_objects(store, dataset, day)
-        if found.instrument
-    }
+def _with_books(stored: Stored, day: date, instrument: Instrument) -> list[Dataset]:
+    """The datasets that have files in which books of a day may lie."""
+    return [dataset for dataset in BOOKS if any(instrument in stored(dataset, each) for each in beside(day))]
 
 
-def _books(store: ObjectStore, book: Dataset, day: date, instrument: Instrument) -> Books:
-    with TickSeries(store, book, instrument, (day - DAY, day, day + DAY)) as series:
-        return books_of(series.read(book_window(day), SNAPSHOT_COLUMNS), day)
+def _books(store: ObjectStore, booked: Sequence[Dataset], day: date, instrument: Instrument) -> Books:
+    """The books of a day; where one dataset knows none, those of the next."""
+    books = books_of([], day)
+    for dataset in booked:
+        if not books.complete:
+            with TickSeries(store, dataset, instrument, beside(day)) as series:
+                books = books.completed_by(books_of(series.read(book_window(day), SNAPSHOT_COLUMNS), day))
+    return books

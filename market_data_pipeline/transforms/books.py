@@ -48,6 +48,20 @@ class Books:
     sums: Mapping[str, Reals]
     known: Integers
 
+    @property
+    def complete(self) -> bool:
+        """Whether no bucket is without a book."""
+        return bool(self.known.all())
+
+    def completed_by(self, other: "Books") -> "Books":
+        """The same, but buckets in which the book was never known are those of another.
+
+        Which of both a bucket is taken from hangs on its own snapshots and those before it.
+        """
+        lacking = self.known == 0
+        sums = {name: np.where(lacking, other.sums[name], own) for name, own in self.sums.items()}
+        return Books(sums, np.where(lacking, other.known, self.known))
+
     def of(self, opens: Integers, length: int) -> dict[str, Reals]:
         """The time-weighted means of the buckets that open at these times of the day.
 

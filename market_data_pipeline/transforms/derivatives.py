@@ -24,6 +24,8 @@ from market_data_pipeline.transforms.as_of import (
 
 TICKER_STALE = timedelta(minutes=10)
 """A value of the ticker that is older than this at a candle's close (or open) counts as missing."""
+FEED_QUIET = timedelta(hours=25)
+"""A venue's liquidations are known if it has told of any within this time: a day, and what vendors' clocks spill."""
 LEAST_LEFT = DAY
 """With less time than this to the expiry a basis is not annualised: a tick of the price would be percents a year."""
 TICKER_COLUMNS = (
@@ -169,7 +171,21 @@ def liquidation_features(liquidations: pa.Table, bars: Bars, open_interest_chang
     }
 
 
+def where_known(columns: Columns, feed: Integers, bars: Bars) -> Columns:
+    """What liquidation_features tell, where the venue's liquidations are known: NaN elsewhere.
+
+    Args:
+        columns: from liquidation_features.
+        feed: times of some liquidations of the venue, microseconds since 1970, rising: at a candle's close its feed is
+            known to be there if any of them lies before it and at most FEED_QUIET back.
+        bars: the candles.
+    """
+    known = latest_before(feed, np.ones(len(feed), bool), bars.closes, FEED_QUIET) >= 0
+    return {name: np.where(known, values, np.nan) for name, values in columns.items()}
+
+
 def _over(price: Reals, reference: Reals) -> Reals:
     """By how many basis points prices stand above others; NaN where either is missing or not above zero."""
     usable = (price > 0) & (reference > 0)
-    return np.where(usable, price / np.where(usable, reference, 1.0) - 1.0, np.nan) * BASIS_POINTS
+    with np.errstate(over="ignore"):
+        return np.where(usable, price / np.where(usable, reference, 1.0) - 1.0, np.nan) * BASIS_POINTS

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from market_data_pipeline.model.datasets import DATASETS, TEXT, TIME, Timeframe
 from market_data_pipeline.model.errors import LakeError
-from market_data_pipeline.transforms.as_of import Reals, needs, reals, taken, times
+from market_data_pipeline.transforms.as_of import Integers, Reals, needs, reals, taken, times
 from market_data_pipeline.transforms.derivatives import (
     TICKER_STALE,
     Bars,
@@ -19,6 +19,7 @@ from market_data_pipeline.transforms.derivatives import (
     index_at_close,
     liquidation_features,
     ticker_features,
+    where_known,
 )
 from market_data_pipeline.transforms.surface import CHAIN_STALE, SURFACE_COLUMNS
 
@@ -37,6 +38,7 @@ def fundamental_features(
     *,
     ticker: pa.Table | None = None,
     liquidations: pa.Table | None = None,
+    feed: Integers | None = None,
     spot: pa.Table | None = None,
     expiry: datetime | None = None,
     surface: pa.Table | None = None,
@@ -52,6 +54,7 @@ def fundamental_features(
         ticker: rows of derivative_ticker (derivatives.TICKER_COLUMNS).
         liquidations: rows of liquidations (derivatives.LIQUIDATION_COLUMNS). An empty table says that there were none,
             and counts are zero.
+        feed: when the venue told of liquidations (derivatives.where_known); None if they are known all the time.
         spot: candles with SPOT_COLUMNS, of the same length, of the spot pair that the instrument follows.
         expiry: when a dated future expires, UTC.
         surface: the options of the underlying at the candles' close times, from `surface.surface`.
@@ -74,7 +77,8 @@ def fundamental_features(
         columns |= basis_features("spot_basis", bars, _closes_of(spot, bars), expiry)
     if liquidations is not None:
         unknown = np.full(len(bars.closes), np.nan)
-        columns |= liquidation_features(liquidations, bars, columns.get("open_interest_change", unknown))
+        counted = liquidation_features(liquidations, bars, columns.get("open_interest_change", unknown))
+        columns |= counted if feed is None else where_known(counted, feed, bars)
     if surface is not None:
         columns |= _surface_at(surface, bars)
     return _table(candles, timeframe, columns)
@@ -134,6 +138,8 @@ def _table(candles: pa.Table, timeframe: Timeframe, columns: Mapping[str, Reals]
         if field.name not in own:
             values = columns.get(field.name)
             own[field.name] = (
-                pa.nulls(count, field.type) if values is None else pa.array(values, from_pandas=True).cast(field.type)
+                pa.nulls(count, field.type)
+                if values is None
+                else pa.array(values, mask=~np.isfinite(values)).cast(field.type)
             )
     return pa.table([own[name] for name in SCHEMA.names], schema=SCHEMA)

@@ -122,9 +122,13 @@ def world(days: Sequence[date], seed: int = 0, count: int = 60) -> World:
             "delta": call if option.side == "C" else call - 1,
         }
 
-    def files(name: str, instruments: Iterable[Instrument], row: Callable[[Instrument, datetime], Any]) -> Files:
+    def files(
+        name: str, instruments: Iterable[Instrument], row: Callable[[Instrument, datetime], Any], skipped: int = 0
+    ) -> Files:
         each = list(instruments)
-        return {(day, one): ticks(name, [row(one, at) for at in moments(day)]) for day in days for one in each}
+        return {
+            (day, one): ticks(name, [row(one, at) for at in moments(day)[skipped:]]) for day in days for one in each
+        }
 
     derivatives = (PERP, DATED, INVERSE)
     of_trades = {
@@ -137,8 +141,8 @@ def world(days: Sequence[date], seed: int = 0, count: int = 60) -> World:
         {
             "trades": of_trades,
             "derivative_ticker": files("derivative_ticker", derivatives, lambda _, at: ticker(at)),
-            # the venues' first instant of each day has some, so that all days count as fetched however they are cut
-            "liquidations": files("liquidations", (PERP, OTHER, INVERSE), lambda _, at: liquidation(at)),
+            # none at the day's first instant: they are known from when the first has come
+            "liquidations": files("liquidations", (PERP, OTHER, INVERSE), lambda _, at: liquidation(at), skipped=1),
             "options_chain": files("options_chain", OPTIONS, quote),
         }
     )

@@ -12,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from market_data_pipeline.lake import fundamental
+from market_data_pipeline.lake.derived import first_candles
 from market_data_pipeline.lake.fundamental import FEATURES, Sources, fundamental_rows
+from market_data_pipeline.lake.master import INSTRUMENTS
 from market_data_pipeline.lake.reader import MarketDataLake
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
+from market_data_pipeline.model.contracts import Contract, VolumeUnit
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.exchanges import spot_venue
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -102,11 +105,24 @@ def check_that_the_past_stays(longer: ObjectStore, shorter: ObjectStore, moment:
 
 
 @settings(max_examples=10)
-@given(seed=st.integers(0, 2**20), minute=st.integers(1, 1_440), count=st.integers(0, 40))
-def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(seed: int, minute: int, count: int) -> None:
-    moment = START + minute * ONE
+@given(
+    seed=st.integers(0, 2**20),
+    minute=st.integers(1, 1_439),
+    second=st.integers(0, 59),
+    count=st.integers(0, 40),
+    liquidated=st.none() | st.integers(0, 86_399),
+)
+@example(seed=0, minute=720, second=0, count=5, liquidated=86_000)
+def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(
+    seed: int, minute: int, second: int, count: int, liquidated: int | None
+) -> None:
+    moment = START + minute * ONE + timedelta(seconds=second)
+    made = world(DAYS[1:4], seed, count)
+    if liquidated is not None:  # a venue's only one, of another instrument
+        alone = {(DAY, OTHER): ticks("liquidations", [tick(liquidated, side="sell", amount=2.0)])}
+        made = World({**made.files, "liquidations": alone})
     with TemporaryDirectory() as folder:
-        check_that_the_past_stays(*two_lakes(Path(folder), world(DAYS[1:4], seed, count), moment), moment)
+        check_that_the_past_stays(*two_lakes(Path(folder), made, moment), moment)
 
 
 def test_the_day_after_counts_only_by_what_its_files_hold_of_the_day(tmp_path: Path) -> None:
@@ -382,6 +398,14 @@ def test_liquidations_are_null_where_nobody_fetched_them_and_zero_where_none_too
     put(store, "liquidations", OTHER, tick(5, side="sell", amount=2.0))
     found = rows(store)
     assert [minutes(found[PERP], name)[0] for name in columns] == [0, 0.0]
+    put(store, "liquidations", OTHER, tick(3_600, side="sell", amount=2.0))
+    found = rows(store)
+    # at the close it is not yet known
+    assert minutes(found[PERP], columns[0])[59:61] == [None, 0]
+    put(store, "liquidations", OTHER, tick(-23 * 3_600, side="sell", amount=2.0), day=DAYS[1])
+    put(store, "liquidations", OTHER, tick(86_399, side="sell", amount=2.0))
+    assert minutes(rows(store)[PERP], columns[0])[118:122] == [0, 0, None, None]
+    assert minutes(rows(store)[PERP], columns[0])[-1] == 0
     for instrument in (INVERSE, SPOT):
         assert [minutes(found[instrument], name)[0] for name in columns] == [None, None]
     told: dict[date, Sources] = {}
@@ -405,10 +429,19 @@ def test_what_there_was_is_told(plenty: ObjectStore) -> None:
     assert middle.none_liquidated == [DATED.id]
     assert middle.spots == [PERP.id]
     assert middle.surfaces == [DATED.id, INVERSE.id]
-    assert (middle.tickers_without_day_before, middle.options_without_day_before, middle.waiting) == ([], [], [])
+    assert (middle.tickers_without_day_before, middle.options_without_day_before, middle.waiting) == ([], [], ())
     assert told[DAYS[0]].tickers_without_day_before == middle.tickers
     assert told[DAYS[0]].options_without_day_before == ["deribit BTC-USD"]
-    assert told[DAYS[-1]].waiting == ["binance-futures", "deribit"]
+    assert told[DAYS[-1]].waiting == ("binance-futures", "deribit")
+
+
+def test_a_ticker_of_the_day_after_alone_is_none_and_liquidations_are_waited_for(local: Ground) -> None:
+    traded(local.store, {PERP: [101.0]})
+    put(local.store, "derivative_ticker", PERP, tick(86_405, open_interest=1.0), day=DAYS[3])
+    put(local.store, "liquidations", OTHER, tick(5, side="sell", amount=2.0))
+    told: dict[date, Sources] = {}
+    list(fundamental_rows(local.store, [DAY], ALL, told))
+    assert (told[DAY].tickers, told[DAY].waiting) == ([], (PERP.venue,))
 
 
 # the surface is worked out once
@@ -465,6 +498,23 @@ def test_an_option_that_cannot_be_read_fails_those_that_need_it_and_says_which_f
     assert [file.instrument for file in report.files] == [PERP, SPOT]
     assert [failure.instrument for failure in report.failures] == [DATED, INVERSE]
     assert all(OPTIONS[0].id in failure.message for failure in report.failures)
+
+
+def test_a_master_that_cannot_be_read_fails_its_own_day_alone(local: Ground) -> None:
+    days = DAYS[1:4]
+    world(days, count=5).fill(local.store, days)
+    for layout in INSTRUMENTS.layouts:
+        local.write(INSTRUMENTS.path(layout, days[1]), b"no parquet")
+    linear = Contract(False, 1.0, VolumeUnit.BASE)
+    for dataset, made in (
+        (FEATURES, fundamental_rows(local.store, days, ALL)),
+        (DATASETS["ohlcv_1m"], first_candles(local.store, days, ALL, lambda _: linear, FLAT)),
+    ):
+        report = write_days(local.store, dataset, days, ALL, made)
+        (failure,) = report.failures
+        assert failure.day == days[1]
+        assert "instruments" in failure.message
+        assert {file.day for file in report.files} == {days[0], days[2]}
 
 
 def test_minutes_close_at_every_close_of_every_timeframe() -> None:

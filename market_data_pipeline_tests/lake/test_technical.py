@@ -83,6 +83,8 @@ def test_every_layout_holds_the_same_rows_in_order(ground: Ground) -> None:
     # of the 299 days before, two days later there are two; the 1m look-back is whole
     assert told[DAYS[4]].missing["1d"] == 2 * (LOOK_BACK - 1 - 2)
     assert told[DAYS[4]].missing["1m"] == 0
+    assert told[DAYS[3]].waiting == ()
+    assert told[DAYS[4]].waiting == tuple(sorted({BTC_USD.venue, PERP.venue}))
     assert told[DAYS[2]].missing["1m"] == 2 * (LOOK_BACK - 1)
 
 
@@ -224,26 +226,64 @@ def test_the_first_five_of_25_levels_are_a_book_of_five(local: Ground, tmp_path:
     assert book(local.store).equals(deep)
 
 
-def test_of_two_books_that_of_five_levels_is_taken_and_the_other_not_read(local: Ground) -> None:
+def test_of_two_books_that_of_five_levels_is_taken_and_the_other_where_it_knows_none(local: Ground) -> None:
     fill(local.store, DAYS[2:5])
     deep = book(local.store)
-    five = made_books(DAYS[3], PERP, 5)
-    write(local.store, SHALLOW, {(DAYS[3], PERP): five.filter(pc.greater(five.column("ask_price_1"), 100.5))})
+    noon = midnight(DAYS[3]) + timedelta(hours=12)
+    higher = made_books(DAYS[3], PERP, 5, count=5_000)
+    for name in ("ask_price_1", "bid_price_1"):
+        place = higher.column_names.index(name)
+        higher = higher.set_column(place, higher.schema.field(place), pc.add(higher.column(name), 900.0))
+    write(local.store, SHALLOW, {(DAYS[3], PERP): since(higher, noon)})
+    minutes = pc.equal(deep.column("timeframe").cast(pa.string()), "1m")
+    found, deep = book(local.store).filter(minutes), deep.filter(minutes)
+    assert found.slice(0, 720).equals(deep.slice(0, 720))
+    assert pc.min(found.slice(721).column("book_mid")).as_py() > 990
+    # the other is not opened where the book is known all day
+    write(local.store, SHALLOW, {(DAYS[3], PERP): higher})
     watched = Watched(local.store)
-    mids = [mid for mid in book(watched).column("book_mid").to_pylist() if mid is not None]
+    assert book(watched).column("book_mid").null_count == 0
     assert [key for key in watched.named("open") if DEEP.name in key] == []
-    assert min(mids) > 100.4 > min(mid for mid in deep.column("book_mid").to_pylist() if mid is not None)
 
 
-def test_a_day_has_a_book_only_if_its_own_file_is_there(local: Ground) -> None:
-    fill(local.store, DAYS[2:5])
-    for layout in DEEP.layouts:
-        local.store.delete(DEEP.path(layout, DAYS[3], PERP))
-    told = materialize(local.store, [DAYS[3]])
-    assert told[DAYS[3]].books == 1
-    found = book(local.store)
-    assert all(found.column(name).null_count == found.num_rows for name in BOOK)
-    assert book(local.store, BTC_USD).column("book_mid").null_count < found.num_rows
+def dense(day: date, instrument: Instrument, depth: int) -> pa.Table:
+    return made_books(day, instrument, depth, count=1_000)
+
+
+CUTS = [timedelta(minutes=1), timedelta(hours=7), timedelta(hours=20, minutes=30), timedelta(hours=13, seconds=30)]
+
+
+@pytest.mark.parametrize(
+    ("instrument", "cut"),
+    [(BTC_USD, CUTS[0]), *((PERP, cut) for cut in CUTS)],
+    ids=["five levels alone", *(f"five levels late, cut at {cut}" for cut in CUTS)],
+)
+def test_books_are_the_same_whether_the_lake_ends_or_goes_on(
+    tmp_path: Path, instrument: Instrument, cut: timedelta
+) -> None:
+    moment, late = midnight(DAYS[3]) + cut, midnight(DAYS[3]) + timedelta(hours=20)
+    of_trades = {(day, instrument): made_trades(day, instrument, count=300) for day in DAYS[2:5]}
+    five = {(day, instrument): dense(day, instrument, 5) for day in DAYS[2:5]}
+    deep = {} if instrument == BTC_USD else {(day, instrument): dense(day, instrument, 25) for day in DAYS[2:5]}
+    if deep:
+        five = {place: since(table, late) for place, table in five.items()}
+    made = []
+    for name, end in (("longer", midnight(DAYS[5])), ("shorter", moment)):
+        store = local_ground(tmp_path / name).store
+        # candles of the day itself are whole in both: they are known by their own closes
+        ingest(store, of_trades, DAYS[2:5], fills=FLAT, only=("trades", *NO_TICKS))
+        for dataset, books in ((SHALLOW, five), (DEEP, deep)):
+            kept = {place: until(table, end) for place, table in books.items()}
+            write(store, dataset, {place: table for place, table in kept.items() if table.num_rows})
+        made.append(book(store, instrument))
+    whole, ended = (each.filter(pc.less_equal(closes(each), pa.scalar(moment))) for each in made)
+    assert whole.equals(ended)
+    assert whole.column("book_mid").null_count < whole.num_rows / 4
+
+
+def closes(table: pa.Table) -> pa.Array:
+    lengths = [TIMEFRAMES[name].length for name in table.column("timeframe").to_pylist()]
+    return pc.add(table.column("timestamp"), pa.array(lengths, pa.duration("us")))
 
 
 def test_books_go_by_the_exchanges_time_whatever_file_they_lie_in(local: Ground) -> None:

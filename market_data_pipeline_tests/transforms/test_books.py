@@ -156,6 +156,17 @@ def test_a_book_at_the_close_belongs_to_the_next_candle() -> None:
     assert of(Snapshot(0, 99, 101), Snapshot(MINUTE - 1, 109, 111))["mid"][0] == pytest.approx(100 + 10 / MINUTE)
 
 
+def test_what_one_book_does_not_know_another_completes() -> None:
+    first = books_of([table_of([Snapshot(30 * SECOND, 99, 101), Snapshot(45 * SECOND, 0.0)])], DAY)
+    other = books_of([table_of([Snapshot(0, 199, 201)])], DAY)
+    both = means(first.completed_by(other))["mid"]
+    # what is known of a bucket counts, however little; the other begins with the bucket after
+    assert both[:3].tolist() == [100.0, 200.0, 200.0]
+    assert not first.complete
+    assert not first.completed_by(other).complete
+    assert bits(first.completed_by(first)) == bits(first)
+
+
 def test_a_day_without_books_is_unknown() -> None:
     for tables in ([], [table_of([])], [table_of([Snapshot(-STALE - 1), Snapshot(LENGTH)])]):
         for values in means(books_of(tables, DAY)).values():

@@ -334,3 +334,9 @@ def test_the_samples_future_pays_the_interest_that_it_is_made_with() -> None:
     true = market.interest(instrument.base, market.hour_of(MIDNIGHT) + 12, np.zeros(1))[0] * 1e4
     # an exponential rate against a simple one, and last trades that are up to a minute old
     assert np.nanmedian(numbers(found, "annualised_basis")) == pytest.approx(true, rel=0.1)
+
+
+def test_what_is_not_finite_is_null() -> None:
+    tiny = [{"timestamp": at(1), "index_price": 1e-310, "mark_price": 1.0}]
+    found = fundamental_features(bars([100.0]), ONE, ticker=ticks("derivative_ticker", tiny))
+    assert found.select(["basis", "mark_premium"]).to_pylist() == [{"basis": None, "mark_premium": None}]
