@@ -490,14 +490,17 @@ def test_only_what_can_matter_is_read(local: Ground) -> None:
     assert opened == {f"{option.id}.parquet" for option in OPTIONS}
 
 
-def test_an_option_that_cannot_be_read_fails_those_that_need_it_and_says_which_file(local: Ground) -> None:
+def test_an_option_that_cannot_be_read_fails_once_by_its_file_and_the_other_columns_land(local: Ground) -> None:
     world(DAYS[1:4], count=5).fill(local.store, DAYS[1:4])
     for layout in CHAIN.layouts:
         local.write(CHAIN.path(layout, DAY, OPTIONS[0]), b"no parquet")
     report = write_days(local.store, FEATURES, [DAY], ALL, fundamental_rows(local.store, [DAY], ALL))
-    assert [file.instrument for file in report.files] == [PERP, SPOT]
-    assert [failure.instrument for failure in report.failures] == [DATED, INVERSE]
-    assert all(OPTIONS[0].id in failure.message for failure in report.failures)
+    assert {file.instrument for file in report.files} == {PERP, SPOT, DATED, INVERSE}
+    (failure,) = report.failures
+    assert OPTIONS[0].id in failure.message
+    found = MarketDataLake(store=local.store).features(INVERSE, FEATURES.name, DAY, DAY + timedelta(days=1))
+    assert found.column("open_interest").null_count < found.num_rows
+    assert all(found.column(name).null_count == found.num_rows for name in surfaces.SURFACE_COLUMNS)
 
 
 def test_a_master_that_cannot_be_read_fails_its_own_day_alone(local: Ground) -> None:
