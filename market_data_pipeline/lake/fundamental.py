@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from itertools import groupby
 from threading import Lock
 
 import numpy as np
@@ -30,7 +31,7 @@ from market_data_pipeline.model.windows import DAY, Window, microseconds, midnig
 from market_data_pipeline.transforms.as_of import Integers
 from market_data_pipeline.transforms.derivatives import LIQUIDATION_COLUMNS, TICKER_COLUMNS
 from market_data_pipeline.transforms.fundamental import CANDLE_COLUMNS, LOOK_BACK, fundamental_features
-from market_data_pipeline.transforms.surface import CHAIN_COLUMNS, surface
+from market_data_pipeline.transforms.surface import CHAIN_COLUMNS, surface_by_expiry
 
 FEATURES = DATASETS["fundamental_features"]
 TICKERS, LIQUIDATIONS, OPTIONS = (DATASETS[name] for name in ("derivative_ticker", "liquidations", "options_chain"))
@@ -137,13 +138,20 @@ class _Chain:
         with self._lock:
             if self._found is None:
                 try:
-                    self._found = surface(self._rows(), _minutes(self._day))
+                    self._found = surface_by_expiry(self._expiries(), _minutes(self._day))
                 except MarketDataError as problem:  # the next one need not read it all to find the same
                     self._found = problem
             return self._found
 
-    def _rows(self) -> Iterator[pa.Table]:
-        for option in self._options:
+    def _expiries(self) -> Iterator[Iterator[pa.Table]]:
+        def expiry(option: Instrument) -> date:
+            return option.expiry or date.max
+
+        for _, options in groupby(sorted(self._options, key=expiry), expiry):
+            yield self._rows(options)
+
+    def _rows(self, options: Iterable[Instrument]) -> Iterator[pa.Table]:
+        for option in options:
             with _ticks(self._store, OPTIONS, option, self._day) as series:
                 yield from series.read(_window(self._day), CHAIN_COLUMNS)
 

@@ -180,7 +180,7 @@ def late_surface(made: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
         pytest.param(surfaces, "latest_before", lambda _: ahead(HOUR), id="later options"),
         pytest.param(fundamental, "_read", early_ticks, id="ticks stamped a bar early"),
         pytest.param(fundamental, "_candles", early_spot, id="the spot pair's next candle"),
-        pytest.param(fundamental, "surface", late_surface, id="the next candle's surface"),
+        pytest.param(fundamental, "surface_by_expiry", late_surface, id="the next candle's surface"),
     ],
 )
 def test_a_planted_leak_breaks_that_law(
@@ -452,9 +452,9 @@ def test_a_surface_is_worked_out_once_a_day_whoever_asks(plenty: ObjectStore, mo
 
     def counted(chain: Any, when: Any) -> pa.Table:
         asked.append(when[0])
-        return surfaces.surface(chain, when)
+        return surfaces.surface_by_expiry(chain, when)
 
-    monkeypatch.setattr(fundamental, "surface", counted)
+    monkeypatch.setattr(fundamental, "surface_by_expiry", counted)
     with TemporaryDirectory() as folder:
         report = write_days(
             local_ground(Path(folder)).store, FEATURES, LAST_THREE, ALL, fundamental_rows(plenty, LAST_THREE, ALL)
@@ -481,8 +481,11 @@ def test_only_what_can_matter_is_read(local: Ground) -> None:
     watched = Watched(local.store)
     for each in fundamental_rows(watched, [DAY], Selection.of(PERP)):
         list(each.read(Rejects()))
-    opened = {key.rpartition("/")[2] for key in watched.named("open") if "market-data-tick" in key}
+    ticked = [key for key in watched.named("open") if "market-data-tick" in key]
+    opened = {key.rpartition("/")[2] for key in ticked if "liquidations" not in key}
     assert opened == {f"{PERP.id}.parquet"}
+    # that the venue's liquidations are known is told by those of its other instruments, too
+    assert {key.rpartition("/")[2] for key in ticked} == {f"{PERP.id}.parquet", f"{OTHER.id}.parquet"}
     watched.calls.clear()
     for each in fundamental_rows(watched, [DAY], Selection.of(INVERSE)):
         list(each.read(Rejects()))
