@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from itertools import groupby
 from threading import Lock
 
 import numpy as np
@@ -30,7 +31,7 @@ from market_data_pipeline.model.windows import DAY, Window, microseconds, midnig
 from market_data_pipeline.transforms.as_of import Integers
 from market_data_pipeline.transforms.derivatives import LIQUIDATION_COLUMNS, TICKER_COLUMNS
 from market_data_pipeline.transforms.fundamental import CANDLE_COLUMNS, LOOK_BACK, fundamental_features
-from market_data_pipeline.transforms.surface import CHAIN_COLUMNS, surface
+from market_data_pipeline.transforms.surface import CHAIN_COLUMNS, surface_by_expiry
 
 FEATURES = DATASETS["fundamental_features"]
 TICKERS, LIQUIDATIONS, OPTIONS = (DATASETS[name] for name in ("derivative_ticker", "liquidations", "options_chain"))
@@ -94,6 +95,7 @@ def fundamental_rows(
         for inputs in every:
             label = f"candles of {inputs.instrument}"
             yield DayRows(day, inputs.instrument, label, partial(_fundamental, store, inputs))
+        yield from _broken_chains(day, every)
 
 
 @dataclass(frozen=True)
@@ -115,25 +117,41 @@ class _Underlying:
 class _Chain:
     """The options of an underlying on a day; whoever asks first has their surface worked out, for everybody."""
 
-    def __init__(self, store: ObjectStore, day: date, options: Iterable[Instrument]) -> None:
+    def __init__(self, store: ObjectStore, day: date, underlying: _Underlying, options: Iterable[Instrument]) -> None:
+        self.underlying = underlying
         self._store, self._day, self._options = store, day, sorted(options)
         self._found: pa.Table | MarketDataError | None = None
         self._lock = Lock()
 
-    def surface(self) -> pa.Table:
-        """At the close times of the day's minutes, which hold those of all timeframes."""
+    def surface(self) -> pa.Table | None:
+        """At the close times of the day's minutes, which hold those of all timeframes; None if a file is broken."""
+        found = self._worked_out()
+        return None if isinstance(found, MarketDataError) else found
+
+    @property
+    def problem(self) -> MarketDataError | None:
+        """Why there is no surface: the options' file that cannot be read."""
+        found = self._worked_out()
+        return found if isinstance(found, MarketDataError) else None
+
+    def _worked_out(self) -> pa.Table | MarketDataError:
         with self._lock:
             if self._found is None:
                 try:
-                    self._found = surface(self._rows(), _minutes(self._day))
+                    self._found = surface_by_expiry(self._expiries(), _minutes(self._day))
                 except MarketDataError as problem:  # the next one need not read it all to find the same
                     self._found = problem
-        if isinstance(self._found, MarketDataError):
-            raise self._found
-        return self._found
+            return self._found
 
-    def _rows(self) -> Iterator[pa.Table]:
-        for option in self._options:
+    def _expiries(self) -> Iterator[Iterator[pa.Table]]:
+        def expiry(option: Instrument) -> date:
+            return option.expiry or date.max
+
+        for _, options in groupby(sorted(self._options, key=expiry), expiry):
+            yield self._rows(options)
+
+    def _rows(self, options: Iterable[Instrument]) -> Iterator[pa.Table]:
+        for option in options:
             with _ticks(self._store, OPTIONS, option, self._day) as series:
                 yield from series.read(_window(self._day), CHAIN_COLUMNS)
 
@@ -205,7 +223,7 @@ class _Around:
             # what has expired by midnight is worth nothing at any close of the day
             if option.expiry and option.expiry >= day:
                 options.setdefault(_Underlying.of(option), set()).add(option)
-        self._chains = {underlying: _Chain(store, day, each) for underlying, each in options.items()}
+        self._chains = {underlying: _Chain(store, day, underlying, each) for underlying, each in options.items()}
 
     def inputs_of(self, instrument: Instrument) -> _Inputs:
         """What there is for an instrument."""
@@ -261,6 +279,13 @@ class _Around:
     def _expiry_of(self, instrument: Instrument) -> datetime | None:
         # where only the day is known the master has its midnight, too
         return self._listed.get(instrument.id) or (midnight(instrument.expiry) if instrument.expiry else None)
+
+
+def _broken_chains(day: date, every: Iterable[_Inputs]) -> Iterator[DayRows]:
+    """What fails once for each chain that has no surface; the columns of those who asked for it are null."""
+    for chain in {id(each.chain): each.chain for each in every if each.chain}.values():
+        if chain.problem:
+            yield unreadable(day, None, f"options of {chain.underlying} on {day}", str(chain.problem))
 
 
 def _fundamental(store: ObjectStore, inputs: _Inputs, _: Rejects) -> Iterator[pa.RecordBatch]:

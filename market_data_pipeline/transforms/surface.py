@@ -147,8 +147,18 @@ def surface(chain: Iterable[pa.Table], moments: Integers) -> pa.Table:
     Raises:
         DatasetError: a column is missing.
     """
-    parts = [_Quotes.of(table).last_of_each(moments) for table in chain if table.num_rows]
-    smiles = list(_smiles(_Quotes.joined(parts).last_of_each(moments), moments)) if parts else []
+    return surface_by_expiry([chain], moments)
+
+
+def surface_by_expiry(chains: Iterable[Iterable[pa.Table]], moments: Integers) -> pa.Table:
+    """The same from chains of which no two hold rows of one expiry: each is let go of before the next is read.
+
+    Args:
+        chains: in any order; each as for `surface`.
+        moments: microseconds since 1970, rising.
+    """
+    found = [smile for chain in chains for smile in _smiles_of(chain, moments)]
+    smiles = [smile for _, smile in sorted(found, key=lambda each: each[0])]
     columns = _summary(smiles) if smiles else {name: np.full(len(moments), np.nan) for name in SURFACE_COLUMNS}
     arrays = [pa.array(moments).view(TIME), *(pa.array(columns[name], from_pandas=True) for name in SURFACE_COLUMNS)]
     return pa.table(arrays, schema=SCHEMA)
@@ -185,9 +195,13 @@ def _summary(smiles: list[_Smile]) -> Mapping[str, Reals]:
     }
 
 
-def _smiles(quotes: _Quotes, moments: Integers) -> Iterator[_Smile]:
-    for expiry in _runs([quotes.expiry]):
-        yield _smile(quotes.take(expiry), moments)
+def _smiles_of(chain: Iterable[pa.Table], moments: Integers) -> "list[tuple[int, _Smile]]":
+    """The expiries of a chain, the nearest first, each with its time."""
+    parts = [_Quotes.of(table).last_of_each(moments) for table in chain if table.num_rows]
+    if not parts:
+        return []
+    quotes = _Quotes.joined(parts).last_of_each(moments)
+    return [(int(quotes.expiry[run.start]), _smile(quotes.take(run), moments)) for run in _runs([quotes.expiry])]
 
 
 def _smile(quotes: _Quotes, moments: Integers) -> _Smile:

@@ -180,7 +180,7 @@ def late_surface(made: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
         pytest.param(surfaces, "latest_before", lambda _: ahead(HOUR), id="later options"),
         pytest.param(fundamental, "_read", early_ticks, id="ticks stamped a bar early"),
         pytest.param(fundamental, "_candles", early_spot, id="the spot pair's next candle"),
-        pytest.param(fundamental, "surface", late_surface, id="the next candle's surface"),
+        pytest.param(fundamental, "surface_by_expiry", late_surface, id="the next candle's surface"),
     ],
 )
 def test_a_planted_leak_breaks_that_law(
@@ -452,9 +452,9 @@ def test_a_surface_is_worked_out_once_a_day_whoever_asks(plenty: ObjectStore, mo
 
     def counted(chain: Any, when: Any) -> pa.Table:
         asked.append(when[0])
-        return surfaces.surface(chain, when)
+        return surfaces.surface_by_expiry(chain, when)
 
-    monkeypatch.setattr(fundamental, "surface", counted)
+    monkeypatch.setattr(fundamental, "surface_by_expiry", counted)
     with TemporaryDirectory() as folder:
         report = write_days(
             local_ground(Path(folder)).store, FEATURES, LAST_THREE, ALL, fundamental_rows(plenty, LAST_THREE, ALL)
@@ -481,8 +481,11 @@ def test_only_what_can_matter_is_read(local: Ground) -> None:
     watched = Watched(local.store)
     for each in fundamental_rows(watched, [DAY], Selection.of(PERP)):
         list(each.read(Rejects()))
-    opened = {key.rpartition("/")[2] for key in watched.named("open") if "market-data-tick" in key}
+    ticked = [key for key in watched.named("open") if "market-data-tick" in key]
+    opened = {key.rpartition("/")[2] for key in ticked if "liquidations" not in key}
     assert opened == {f"{PERP.id}.parquet"}
+    # that the venue's liquidations are known is told by those of its other instruments, too
+    assert {key.rpartition("/")[2] for key in ticked} == {f"{PERP.id}.parquet", f"{OTHER.id}.parquet"}
     watched.calls.clear()
     for each in fundamental_rows(watched, [DAY], Selection.of(INVERSE)):
         list(each.read(Rejects()))
@@ -490,14 +493,17 @@ def test_only_what_can_matter_is_read(local: Ground) -> None:
     assert opened == {f"{option.id}.parquet" for option in OPTIONS}
 
 
-def test_an_option_that_cannot_be_read_fails_those_that_need_it_and_says_which_file(local: Ground) -> None:
+def test_an_option_that_cannot_be_read_fails_once_by_its_file_and_the_other_columns_land(local: Ground) -> None:
     world(DAYS[1:4], count=5).fill(local.store, DAYS[1:4])
     for layout in CHAIN.layouts:
         local.write(CHAIN.path(layout, DAY, OPTIONS[0]), b"no parquet")
     report = write_days(local.store, FEATURES, [DAY], ALL, fundamental_rows(local.store, [DAY], ALL))
-    assert [file.instrument for file in report.files] == [PERP, SPOT]
-    assert [failure.instrument for failure in report.failures] == [DATED, INVERSE]
-    assert all(OPTIONS[0].id in failure.message for failure in report.failures)
+    assert {file.instrument for file in report.files} == {PERP, SPOT, DATED, INVERSE}
+    (failure,) = report.failures
+    assert OPTIONS[0].id in failure.message
+    found = MarketDataLake(store=local.store).features(INVERSE, FEATURES.name, DAY, DAY + timedelta(days=1))
+    assert found.column("open_interest").null_count < found.num_rows
+    assert all(found.column(name).null_count == found.num_rows for name in surfaces.SURFACE_COLUMNS)
 
 
 def test_a_master_that_cannot_be_read_fails_its_own_day_alone(local: Ground) -> None:

@@ -139,6 +139,22 @@ class TestRealFiles:
         assert first["expiration"] == datetime(2020, 6, 9, 8, tzinfo=UTC)
         assert first["underlying_index"] == "SYN.BTC-9JUN20"
 
+    @pytest.mark.parametrize(
+        ("exchange", "told", "percent"),
+        [("okex-options", 0.779, 77.9), ("binance-european-options", 0.5, 50.0), ("bybit-options", 77.9, 77.9)],
+    )
+    def test_volatilities_are_in_percent_whatever_the_venue_tells(self, tmp_path, exchange, told, percent):
+        names = [vendor_name(column.name) for column in DATASETS["options_chain"].columns]
+        at = "1591574400000000"
+        row = dict.fromkeys(names, "") | {"timestamp": at, "local_timestamp": at, "type": "put", "strike_price": "9875"}
+        row |= {"expiration": "1591689600000000", "mark_iv": str(told), "bid_iv": str(told), "delta": "-0.25"}
+        made = [",".join(["exchange", "symbol", *names]), ",".join([exchange, "X", *row.values()])]
+        rows, rejects = tardis(write(tmp_path / "o.csv.gz", made), "options_chain", date(2020, 6, 8), exchange, "X")
+        assert not rejects
+        (found,) = rows.select(["bid_iv", "ask_iv", "mark_iv", "delta"]).to_pylist()
+        assert found["mark_iv"] == found["bid_iv"] == pytest.approx(percent)
+        assert (found["ask_iv"], found["delta"]) == (None, -0.25)
+
 
 def test_every_tick_dataset_has_its_vendors_columns():
     assert vendor_name("ask_price_1") == "asks[0].price"

@@ -11,7 +11,14 @@ from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import DatasetError
 from market_data_pipeline.sources.sample import market
 from market_data_pipeline.transforms.fundamental import fundamental_features
-from market_data_pipeline.transforms.surface import CHAIN_COLUMNS, CHAIN_STALE, SCHEMA, SURFACE_COLUMNS, surface
+from market_data_pipeline.transforms.surface import (
+    CHAIN_COLUMNS,
+    CHAIN_STALE,
+    SCHEMA,
+    SURFACE_COLUMNS,
+    surface,
+    surface_by_expiry,
+)
 from market_data_pipeline_tests.sources.sample_days import THE_DAY, around, options
 from market_data_pipeline_tests.transforms.feature_tables import ONE, at, bars, column, microseconds, numbers, ticks
 from market_data_pipeline_tests.transforms.tables import MIDNIGHT
@@ -247,3 +254,12 @@ def test_it_reads_no_column_that_it_does_not_name(chain: list[pa.Table]) -> None
     moment = np.array([microseconds(MIDNIGHT + timedelta(hours=3))])
     assert surface([table.select(CHAIN_COLUMNS) for table in chain], moment).equals(surface(chain, moment))
     assert set(CHAIN_COLUMNS) <= set(DATASETS["options_chain"].own_schema.names)
+
+
+def test_expiry_by_expiry_in_any_order_gives_the_same_bits() -> None:
+    moments = np.array([microseconds(MOMENT), microseconds(MOMENT + timedelta(minutes=7))])
+    expiries = [ticks("options_chain", straddle(days, 40.0 + days)) for days in (20, 30, 45, 90)]
+    whole = surface(expiries, moments)
+    assert whole.column("atm_iv_30d").null_count < 2
+    assert surface_by_expiry([[table] for table in expiries], moments).equals(whole)
+    assert surface_by_expiry([[table] for table in reversed(expiries)], moments).equals(whole)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Dataset
 from market_data_pipeline.model.errors import SourceError
@@ -29,6 +30,10 @@ from market_data_pipeline.sources.symbols import file_symbol
 _LEVEL = re.compile(r"(ask|bid)_(price|amount)_([0-9]+)")
 _EVENTS = ("trades", "liquidations")
 _SHOWN = 500
+_VOLATILITIES = ("bid_iv", "ask_iv", "mark_iv")
+_PERCENT = {"okex-options": 100.0, "binance-european-options": 100.0}
+"""What a unit of a venue's implied volatilities is in percent: these tell fractions, which the vendor hands on as they
+come (the mappers of https://github.com/tardis-dev/tardis-node); all others tell percent."""
 
 
 def vendor_name(column: str) -> str:
@@ -90,6 +95,8 @@ def own_rows(block: Block, dataset: Dataset, day: date, exchange: str) -> tuple[
         exchange: the vendor's exchange id, as in the file's name.
     """
     columns = {column.name: block.rows.column(vendor_name(column.name)) for column in dataset.columns}
+    if exchange in _PERCENT and dataset.name == "options_chain":
+        columns |= {name: pc.multiply(columns[name], _PERCENT[exchange]) for name in _VOLATILITIES}
     faults = [
         unlike("exchange", block.rows.column("exchange"), exchange.__eq__, exchange),
         far_from(day, columns["timestamp"], 1),
