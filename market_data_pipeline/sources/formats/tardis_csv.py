@@ -33,7 +33,8 @@ _SHOWN = 500
 _VOLATILITIES = ("bid_iv", "ask_iv", "mark_iv")
 _PERCENT = {"okex-options": 100.0, "binance-european-options": 100.0}
 """What a unit of a venue's implied volatilities is in percent: these tell fractions, which the vendor hands on as they
-come (the mappers of https://github.com/tardis-dev/tardis-node); all others tell percent."""
+come (the mappers of https://github.com/tardis-dev/tardis-node). All others are taken to tell percent, as Deribit
+does."""
 
 
 def vendor_name(column: str) -> str:
