@@ -6,10 +6,15 @@ from datetime import date
 import dagster as dg
 
 from market_data_pipeline.defs.upstream import ASKED, EMPTY, FAILED, ROWS
+from market_data_pipeline.lake.day_files import DayFile
+from market_data_pipeline.lake.parquet import Span
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
 from market_data_pipeline.model.datasets import QUARANTINE, TEXT, Dataset
 from market_data_pipeline.model.layouts import Layout
+
+_SHOWN = 200
+"""How many corrected instruments are named."""
 
 
 def column_schema(dataset: Dataset) -> dg.TableSchema:
@@ -64,12 +69,25 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
         metadata[EMPTY] = dg.MetadataValue.json(empty)
     if removed := [instrument.id for at, instrument in report.removed if at == day]:
         metadata["removed_instruments"] = dg.MetadataValue.json(removed)
+    if corrected := [file for file in files if file.before]:
+        metadata["corrected_instruments"] = len(corrected)
+        metadata["corrected"] = dg.MetadataValue.json([_correction(file) for file in corrected[:_SHOWN]])
     because = sum((Counter(file.rejects.because) for file in read), Counter())
     if because and (quarantine := QUARANTINE.get(dataset.name)):
         metadata["rows_set_aside"] = sum(because.values())
         metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(because))
         metadata["rows_set_aside_uri"] = layout_uri(store, quarantine, quarantine.layouts[0], day)
     return metadata
+
+
+def _correction(file: DayFile) -> dict[str, object]:
+    """Rows and times of a day file, before it was replaced and now."""
+    spans = {"before": file.before or Span(0), "now": file.span}
+    told: dict[str, object] = {"instrument": str(file.instrument or "all")}
+    for when, span in spans.items():
+        told[f"rows_{when}"] = span.rows
+        told |= {f"{name}_{when}": str(at) for name, at in (("first", span.first), ("last", span.last)) if at}
+    return told
 
 
 def run_metadata(report: WriteReport) -> dict[str, int]:

@@ -11,7 +11,7 @@ from threading import Lock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.parquet import Span, explained, write_day_file
+from market_data_pipeline.lake.parquet import Span, explained, span_of, write_day_file
 from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
@@ -50,6 +50,7 @@ class DayFile:
         crc32c: the CRC-32C of its bytes as they were encoded.
         changed: whether this run wrote it; False where the same bytes were there already, in every layout.
         rejects: rows that were set aside on the way.
+        before: what the file that it replaced held; None where it replaced none, or none that can be read.
     """
 
     day: date
@@ -60,6 +61,7 @@ class DayFile:
     crc32c: int
     changed: bool
     rejects: Rejects
+    before: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,8 @@ def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: Day
             return DayFile(day, instrument, rows.origin, span, 0, 0, False, rejects)
         if rejects:
             _keep_rejects(store, QUARANTINE[dataset.name], folders, rows, rejects)
-        size, checksum, changed = _publish(store, dataset, folders, path, day, instrument)
-        return DayFile(day, instrument, rows.origin, span, size, checksum, changed, rejects)
+        size, checksum, changed, before = _publish(store, dataset, folders, path, day, instrument)
+        return DayFile(day, instrument, rows.origin, span, size, checksum, changed, rejects, before)
 
 
 def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, rows: DayRows, rejects: Rejects) -> None:
@@ -197,8 +199,12 @@ def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, ro
 
 def _publish(
     store: ObjectStore, dataset: Dataset, folders: _Folders, path: Path, day: date, instrument: Instrument | None
-) -> tuple[int, int, bool]:
-    """Puts an encoded day file into each layout that lacks its bytes: its size, CRC-32C, and whether any did."""
+) -> tuple[int, int, bool, Span | None]:
+    """Puts an encoded day file into each layout that lacks its bytes.
+
+    Returns:
+        Its size and CRC-32C, whether any layout lacked it, and what the file held that it replaced.
+    """
     with path.open("rb", buffering=0) as encoded:
         checksum = crc32c_of(encoded)
     size = path.stat().st_size
@@ -207,9 +213,22 @@ def _publish(
         for layout in dataset.day_layouts
         if not folders.holds(dataset, layout, day, instrument, size, checksum)
     ]
+    primary = dataset.path(dataset.layouts[0], day, instrument)
+    before = None
+    if primary in missing and folders.find(dataset, dataset.layouts[0], day, instrument):
+        before = _held(store, dataset, primary)
     if missing:
         store.put(path, missing, crc32c=checksum)
-    return size, checksum, bool(missing)
+    return size, checksum, bool(missing), before
+
+
+def _held(store: ObjectStore, dataset: Dataset, key: str) -> Span | None:
+    """What a day file that is about to be replaced holds, from its footer; None where that cannot be read."""
+    try:
+        with store.open(key) as pinned, explained(store.uri_of(key)):
+            return span_of(pq.ParquetFile(pinned.file).metadata, dataset)
+    except LakeError:
+        return None
 
 
 def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.RecordBatch]:

@@ -111,7 +111,15 @@ def test_a_day_that_is_sent_again_takes_with_it_exactly_what_was_made_from_it(
 
     source.salt[day(8), BTC] = 1
     assert running.run(day(8), assets=["trades"]).clean
+    told = running.metadata("trades", day(8))
+    assert told["corrected_instruments"] == 1
+    (correction,) = told["corrected"]
+    assert correction["instrument"] == BTC.id
+    assert correction["rows_before"] == correction["rows_now"] == source.trades
+    assert correction["first_before"][:10] == "2024-08-07"
     asked = settle(running, first.cursor)
+    assert "corrected" in running.metadata("ohlcv_1m", day(9))
+    assert "corrected" not in running.metadata("ohlcv_1m", day(10))
 
     # the file of the 8th holds ticks of the 7th and the 9th; features look back further than the week is long
     by_hand = {name: days(7, 8, 9) for name in CANDLES}
