@@ -26,6 +26,7 @@ from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.stores.keys import is_key
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import LayoutError
+from market_data_pipeline.model.records import RECORD
 from market_data_pipeline_tests.lake.made_up import (
     BTC_USD,
     BTC_USDT,
@@ -90,13 +91,12 @@ def _same(one: pa.Table | None, other: pa.Table | None) -> bool:
 
 
 def _is_of_a_layout(key: str) -> bool:
-    for dataset in DATASETS.values():
-        for layout in dataset.layouts:
-            try:
-                layout.parse(key)
-            except LayoutError:
-                continue
-            return True
+    for layout in (RECORD, *(layout for dataset in DATASETS.values() for layout in dataset.layouts)):
+        try:
+            layout.parse(key)
+        except LayoutError:
+            continue
+        return True
     return False
 
 

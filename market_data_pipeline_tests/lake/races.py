@@ -112,10 +112,10 @@ class Unconditional:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def put(self, staged: Path, keys: Sequence[str], *, expect: Any = ALWAYS) -> None:
+    def put(self, staged: Path, keys: Sequence[str], *, expect: Any = ALWAYS, **told: Any) -> None:
         if expect is not ALWAYS:
             time.sleep(random.uniform(0.0, 0.1))  # time for another to be overwritten
-        self._store.put(staged, keys)
+        self._store.put(staged, keys, **told)
 
     def delete(self, key: str, *, expect: Any = ALWAYS) -> None:
         self._store.delete(key)
