@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset
+from market_data_pipeline.defs.metadata import waiting_notes
 from market_data_pipeline.lake.derived import TRADES, Selected, coarser_candles, first_candles
 from market_data_pipeline.lake.master import INSTRUMENTS
 from market_data_pipeline.model.datasets import Dataset, Timeframe, candles
@@ -51,12 +52,9 @@ def _first_candle_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefini
 
 
 def _selected_notes(selected: Selected) -> dict[str, object]:
-    notes: dict[str, object] = {
+    return {
         "trades_from_day_before": selected.before,
         "trades_from_own_day": selected.own,
         "trades_from_day_after": selected.after,
-        "final": selected.final,
+        **waiting_notes(selected.waiting),
     }
-    if selected.waiting:
-        notes["waiting_for_the_day_after"] = dg.MetadataValue.json(list(selected.waiting))
-    return notes

@@ -5,6 +5,7 @@ from datetime import date
 import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset
+from market_data_pipeline.defs.metadata import waiting_notes
 from market_data_pipeline.defs.model_cards import model_card
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.lake.derived import TRADES
@@ -92,16 +93,13 @@ def signal_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
-    notes: dict[str, object] = {
+    return {
         "look_back_candles_missing": sum(look_backs.missing.values()),
         "look_back_candles_missing_by_timeframe": dg.MetadataValue.json(dict(look_backs.missing)),
         "instruments_without_a_full_look_back": look_backs.instruments,
         "instruments_with_a_book": look_backs.books,
-        "final": not look_backs.waiting,
+        **waiting_notes(look_backs.waiting),
     }
-    if look_backs.waiting:
-        notes["waiting_for_the_day_after"] = dg.MetadataValue.json(list(look_backs.waiting))
-    return notes
 
 
 def _source_notes(sources: Sources) -> dict[str, object]:
@@ -111,12 +109,11 @@ def _source_notes(sources: Sources) -> dict[str, object]:
         "instruments_with_a_spot_pair": len(sources.spots),
         "instruments_with_a_surface": len(sources.surfaces),
         "look_backs_missing": len(sources.tickers_without_day_before) + len(sources.options_without_day_before),
-        "final": not sources.waiting,
+        **waiting_notes(sources.waiting),
     }
     named = {
         "taken_to_have_no_liquidations": sources.none_liquidated,
         "tickers_missing_on_the_day_before": sources.tickers_without_day_before,
         "options_missing_on_the_day_before": sources.options_without_day_before,
-        "waiting_for_the_day_after": sources.waiting,
     }
     return notes | {name: dg.MetadataValue.json(list(names)) for name, names in named.items() if names}

@@ -52,8 +52,7 @@ def lineage(recipe: Recipe) -> Lineage:
         if frame.source:
             made[candles(frame.name).name] = {candles(frame.source).name: _SAME_DAY}
     looked_back_on = {
-        candles(frame.name).name: Reach(after=-(-(LOOK_BACK - 1) * frame.length // DAY))
-        for frame in TIMEFRAMES.values()
+        candles(frame.name).name: Reach(after=_days(LOOK_BACK - 1, frame)) for frame in TIMEFRAMES.values()
     }
     made["technical_features"] = {**dict.fromkeys(["trades", *books], _BESIDE), **looked_back_on}
     made["fundamental_features"] = {

@@ -1,6 +1,7 @@
 """What a person sees of a partition in the UI: pure functions from reports to metadata."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
@@ -88,6 +89,12 @@ def _correction(file: DayFile) -> dict[str, object]:
         told[f"rows_{when}"] = span.rows
         told |= {f"{name}_{when}": str(at) for name, at in (("first", span.first), ("last", span.last)) if at}
     return told
+
+
+def waiting_notes(waiting: Sequence[str]) -> dict[str, object]:
+    """Whether a day is final, and if not, the venues whose ticks of the day after are not in."""
+    named = {"waiting_for_the_day_after": dg.MetadataValue.json(list(waiting))} if waiting else {}
+    return {"final": not waiting, **named}
 
 
 def run_metadata(report: WriteReport) -> dict[str, int]:
