@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
 from market_data_pipeline.lake.differences import Difference, Kind
 from market_data_pipeline.lake.ordering import in_order, times
-from market_data_pipeline.lake.parquet import explained, month_digests
+from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.splicing import month_digests
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.survey import Survey
 from market_data_pipeline.lake.verified import verify_days

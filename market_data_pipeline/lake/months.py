@@ -26,8 +26,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
-from market_data_pipeline.lake.parquet import explained, month_digests, splice_month
+from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.rereading import whole
+from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
@@ -305,7 +306,8 @@ class _Publishing:
         contents = self.contents(target)
         with self.store.stage() as path:
             replacing = {day: contents.tables(target, chosen[day]) for day in changed}
-            rows = splice_month(path, contents.schema, old, replacing, digests)
+            before = OpenMonth(self.store.uri_of(target.key), pin.file, old) if pin and old else None
+            rows = splice_month(path, contents.schema, before, replacing, digests)
             if rows:
                 self.store.put(path, [target.key], expect=pin)
             elif pin is not None:
@@ -324,6 +326,5 @@ def _open(store: ObjectStore, key: str) -> Pinned | None:
 def _parquet(store: ObjectStore, pin: Pinned | None) -> pq.ParquetFile | None:
     if pin is None:
         return None
-    advice = "delete it and run its days again: it is put together from the by_date files"
-    with explained(store.uri_of(pin.info.key), advice):
+    with explained(store.uri_of(pin.info.key), ADVICE):
         return pq.ParquetFile(pin.file)

@@ -3,12 +3,12 @@
 The same rows give the same bytes: no time of writing, host or run in a file, and row groups cut by row count alone.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,6 @@ from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
 from market_data_pipeline.model.instruments import Instrument
 
-MONTH_DIGESTS = b"day_digests"
 _DICTIONARY_PAGE = 2 << 20
 _LEVEL = 3
 
@@ -50,7 +49,7 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
         raise LakeError(f"{uri} cannot be read as Parquet: {str(error).strip()}{advice and '; '}{advice}") from error
 
 
-def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: bool = True) -> pq.ParquetWriter:
     """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
 
     Decimal-like prices and amounts repeat, so a dictionary beats splitting their bytes; where it outgrows a page the
@@ -60,7 +59,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
     encodings = dict.fromkeys(deltas, "DELTA_BINARY_PACKED") | dict.fromkeys(texts, "DELTA_BYTE_ARRAY")
     return pq.ParquetWriter(
-        path,
+        file,
         schema,
         version="2.6",
         compression="zstd",
@@ -69,7 +68,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         column_encoding=encodings,
         dictionary_pagesize_limit=_DICTIONARY_PAGE,
         write_statistics=True,
-        write_page_index=True,
+        write_page_index=page_index,
         # a flipped bit on a disk is mostly a wrong number, not an error; with this a reader can tell
         write_page_checksum=True,
     )
@@ -210,41 +209,3 @@ def row_group_days(metadata: pq.FileMetaData) -> list[date]:
     """The day of each row group of a month file; a row group never spans days."""
     leaf = _leaf(metadata, "date") if metadata.num_row_groups else 0
     return [_statistics(metadata, group, leaf).min for group in range(metadata.num_row_groups)]
-
-
-def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
-    """For each day of a month file, the digest of the day files it was put together from."""
-    stored = (metadata.metadata or {}).get(MONTH_DIGESTS)
-    return {date.fromisoformat(day): digest for day, digest in json.loads(stored).items()} if stored else {}
-
-
-def splice_month(
-    path: Path,
-    schema: pa.Schema,
-    old: pq.ParquetFile | None,
-    replacing: Mapping[date, Iterable[pa.Table]],
-    digests: Mapping[date, str],
-) -> int:
-    """Writes a month file: the old one's row groups, but for the days in `replacing` these tables instead.
-
-    Each table becomes a row group; days stand in order of date. `digests` are kept in the footer. Returns the rows.
-    """
-    kept: dict[date, list[int]] = {}
-    if old is not None:
-        for group, day in enumerate(row_group_days(old.metadata)):
-            if day not in replacing:
-                kept.setdefault(day, []).append(group)
-    rows = 0
-    with parquet_writer(path, schema) as writer:
-        for day in sorted(kept.keys() | replacing.keys()):
-            if old is not None and day in kept:
-                tables: Iterable[pa.Table] = (old.read_row_group(group) for group in kept[day])
-            else:
-                tables = replacing[day]
-            for table in tables:
-                if table.num_rows:
-                    writer.write_table(table.cast(schema), row_group_size=table.num_rows)
-                    rows += table.num_rows
-        stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
-        writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
-    return rows

@@ -16,8 +16,9 @@ from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, mending, of_day_file, restoring
 from market_data_pipeline.lake.month_rows import MonthRows, digest_of_files, members_of, of_group
 from market_data_pipeline.lake.months import Target, targets_of
-from market_data_pipeline.lake.parquet import explained, month_digests, row_group_days
+from market_data_pipeline.lake.parquet import explained, row_group_days
 from market_data_pipeline.lake.records import Sum
+from market_data_pipeline.lake.splicing import month_digests
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.lake.survey import Group
 from market_data_pipeline.lake.verified_days import DayFiles, at_once

@@ -12,18 +12,16 @@ import pytest
 from market_data_pipeline.lake.parquet import (
     Span,
     explained,
-    month_digests,
     row_group_days,
     row_group_times,
     span_of,
-    splice_month,
     write_day_file,
 )
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import midnight
-from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, MAPS, OPTION, TRADES, hourly, made_trades, trades
+from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, MAPS, TRADES, made_trades, trades
 
 DAY = date(2024, 3, 5)
 SMALL_GROUPS = replace(TRADES, row_group_rows=7)
@@ -184,32 +182,6 @@ def test_a_wrong_schema_is_refused_in_a_later_batch_too(tmp_path: Path) -> None:
         write_day_file(tmp_path / "file", SMALL_GROUPS, DAY, BTC_USD, [good, bad])
 
 
-def test_a_month_keeps_the_row_groups_of_other_days(tmp_path: Path) -> None:
-    days = [date(2024, 3, day) for day in (4, 5, 6)]
-
-    def full(day: date, instrument: Instrument, price: float) -> pa.Table:
-        write_day_file(tmp_path / "day", HOURLY, day, instrument, [hourly(day, price=price)])
-        return pq.ParquetFile(tmp_path / "day").read()
-
-    both = [full(days[1], BTC_USD, 1.0), full(days[1], OPTION, 2.0)]
-    rows = splice_month(tmp_path / "one", HOURLY.schema, None, {days[1]: both}, {days[1]: "b"})
-    assert rows == 6
-    old = pq.ParquetFile(tmp_path / "one")
-    assert row_group_days(old.metadata) == [days[1], days[1]]
-    replacing = {days[2]: [full(days[2], BTC_USD, 3.0)], days[0]: [full(days[0], BTC_USD, 4.0)]}
-    digests = {days[2]: "c", days[0]: "a", days[1]: "b"}
-    assert splice_month(tmp_path / "two", HOURLY.schema, old, replacing, digests) == 12
-    two = pq.ParquetFile(tmp_path / "two")
-    assert row_group_days(two.metadata) == [days[0], days[1], days[1], days[2]]
-    assert month_digests(two.metadata) == digests
-    assert two.read().schema.equals(HOURLY.schema)
-    assert two.read().slice(3, 6).to_pylist() == pa.concat_tables(both).to_pylist()
-    # a day that is replaced by nothing goes; so do all
-    assert splice_month(tmp_path / "three", HOURLY.schema, two, {days[1]: []}, {}) == 6
-    assert row_group_days(pq.ParquetFile(tmp_path / "three").metadata) == [days[0], days[2]]
-    assert splice_month(tmp_path / "none", HOURLY.schema, two, dict.fromkeys(days, ()), {}) == 0
-
-
 def test_a_foreign_month_file_is_refused_by_its_missing_statistics(tmp_path: Path) -> None:
     table = pa.table({"date": [DAY], "timestamp": [datetime(2024, 3, 5, tzinfo=UTC)]})
     pq.write_table(table, tmp_path / "file", write_statistics=False)
@@ -219,7 +191,6 @@ def test_a_foreign_month_file_is_refused_by_its_missing_statistics(tmp_path: Pat
     pq.write_table(table.drop_columns(["date"]), tmp_path / "file")
     with pytest.raises(LakeError, match=r"no column date"):
         row_group_days(pq.ParquetFile(tmp_path / "file").metadata)
-    assert month_digests(metadata) == {}
 
 
 @pytest.mark.parametrize("error", [pa.ArrowInvalid("torn\n"), OSError("torn\n"), KeyError("torn")])

@@ -1,0 +1,251 @@
+"""Footers of Parquet files as bytes, so that row groups go from one file into another without being decoded.
+
+A footer is one struct in Thrift's compact protocol (its fields: `parquet.thrift` of the Parquet format). Of a row group
+that moves only the places of its columns and its number are changed; all else stays the bytes that they were.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, Any, Self
+
+import pyarrow as pa
+
+MAGIC = b"PAR1"
+_TAIL = 8  # the length of the footer, and the magic
+_ROWS, _GROUPS, _PAIRS = 3, 4, 5  # fields of the file's struct
+_COLUMN_PLACES = {9: "place", 10: "place", 11: "place", 14: "elsewhere"}
+_GROUP_PLACES = {
+    1: {2: "place", 3: _COLUMN_PLACES, 4: "elsewhere", 6: "elsewhere"},
+    3: "rows",
+    5: "start",
+    6: "size",
+    7: "number",
+}
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _, _, _STRUCT = range(1, 13)
+_FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8}
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """What a footer says of one row group.
+
+    Attributes:
+        content: the struct.
+        spots: what may change in it: name, first byte and end of each number.
+    """
+
+    content: bytes
+    spots: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def parse(cls, content: bytes, at: int = 0) -> tuple[Self, int]:
+        """The row group whose struct begins at `at`, and where it ends."""
+        spots: list[tuple[str, int, int]] = []
+        end = _walk(content, at, _GROUP_PLACES, spots)
+        return cls(content[at:end], tuple((name, first - at, last - at) for name, first, last in spots)), end
+
+    def _number(self, name: str) -> int:
+        (at,) = (at for found, at, _ in self.spots if found == name)
+        return _signed(_varint(self.content, at)[0])
+
+    @cached_property
+    def start(self) -> int:
+        """Where its first column begins."""
+        return self._number("start")
+
+    @cached_property
+    def size(self) -> int:
+        """The bytes of its columns, which lie one after the other."""
+        return self._number("size")
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self._number("rows")
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that belongs to it lies between its columns' first and last byte: no indexes, no filters."""
+        names = [name for name, _, _ in self.spots]
+        return "elsewhere" not in names and {"start", "size"} <= set(names)
+
+    def moved(self, start: int, number: int) -> bytes:
+        """The struct when its columns begin at `start`, and it is the file's row group `number`."""
+        shift = start - self.start
+        parts, copied = [], 0
+        for name, at, end in self.spots:
+            if name == "number":
+                value = number
+            elif name in ("place", "start"):
+                value = _signed(_varint(self.content, at)[0])
+                value += shift if value else 0  # 0 stands for none
+            else:
+                continue
+            parts += [self.content[copied:at], _as_varint(_unsigned(value))]
+            copied = end
+        return b"".join([*parts, self.content[copied:]])
+
+
+@dataclass(frozen=True)
+class Footer:
+    """A file's footer.
+
+    Attributes:
+        fields: the kind and the bytes of each field but the row groups.
+        groups: the row groups.
+    """
+
+    fields: Mapping[int, tuple[int, bytes]]
+    groups: tuple[RowGroup, ...]
+
+    @classmethod
+    def read(cls, file: pa.NativeFile | IO[bytes]) -> Self:
+        """Reads the footer of an open file; raises ArrowInvalid where it is broken, as pyarrow does."""
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - _TAIL))
+        tail = file.read(_TAIL)
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != MAGIC or not 0 < length <= size - _TAIL - len(MAGIC):
+            raise pa.ArrowInvalid("it has no footer of Parquet")
+        file.seek(size - _TAIL - length)
+        try:
+            footer = cls.parse(file.read(length))
+        except (IndexError, ValueError, RecursionError) as error:
+            raise pa.ArrowInvalid("its footer is broken") from error
+        if any(group.start + group.size > size - _TAIL - length for group in footer.groups if group.whole):
+            raise pa.ArrowInvalid("its footer tells of bytes that it does not have")
+        return footer
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Takes a footer apart."""
+        fields: dict[int, tuple[int, bytes]] = {}
+        groups: list[RowGroup] = []
+        field = at = 0
+        while head := content[at]:
+            field, kind, at = _field(content, at, field, head)
+            begin = at
+            if field == _GROUPS:
+                count, _, at = _listed(content, at)
+                for _ in range(count):
+                    group, at = RowGroup.parse(content, at)
+                    groups.append(group)
+            else:
+                at = _end(content, at, kind)
+                fields[field] = kind, content[begin:at]
+        return cls(fields, tuple(groups))
+
+    def like(self, other: "Footer") -> bool:
+        """Whether both are of files with the same columns, by the same version of the same library."""
+        free = {_ROWS, _PAIRS}
+        return {k: v for k, v in self.fields.items() if k not in free} == {
+            k: v for k, v in other.fields.items() if k not in free
+        }
+
+    def holding(self, groups: Sequence[bytes], rows: int) -> bytes:
+        """The footer, and what ends the file, with these row groups instead."""
+        listed = _list_head(len(groups), _STRUCT) + b"".join(groups)
+        fields = {**self.fields, _ROWS: (_I64, _as_varint(_unsigned(rows))), _GROUPS: (_LIST, listed)}
+        parts, before = [], 0
+        for field, (kind, value) in sorted(fields.items()):
+            parts += [bytes([(field - before) << 4 | kind]), value]
+            before = field
+        content = b"".join([*parts, b"\0"])
+        return content + len(content).to_bytes(4, "little") + MAGIC
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while (byte := content[at]) > 127:
+        value |= (byte & 127) << shift
+        shift += 7
+        at += 1
+    return value | byte << shift, at + 1
+
+
+def _as_varint(value: int) -> bytes:
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+def _signed(value: int) -> int:
+    return value >> 1 ^ -(value & 1)
+
+
+def _unsigned(value: int) -> int:
+    return value << 1 ^ value >> 63
+
+
+def _list_head(count: int, kind: int) -> bytes:
+    return bytes([count << 4 | kind]) if count < 15 else bytes([15 << 4 | kind]) + _as_varint(count)
+
+
+def _listed(content: bytes, at: int) -> tuple[int, int, int]:
+    """How many items a list has, of which kind, and where the first begins."""
+    head = content[at]
+    count, at = (head >> 4, at + 1) if head >> 4 < 15 else _varint(content, at + 1)
+    return count, head & 15, at
+
+
+def _field(content: bytes, at: int, before: int, head: int) -> tuple[int, int, int]:
+    """A field's number and kind, told by `head` at `at`, and where its value begins."""
+    if head >> 4:
+        return before + (head >> 4), head & 15, at + 1
+    number, at = _varint(content, at + 1)
+    return _signed(number), head & 15, at
+
+
+def _end(content: bytes, at: int, kind: int) -> int:
+    """Where a value ends that begins at `at`."""
+    if kind in (_I16, _I32, _I64):
+        while content[at] > 127:
+            at += 1
+        return at + 1
+    if kind == _BINARY:
+        length, at = _varint(content, at)
+        return at + length
+    if kind == _STRUCT:
+        while head := content[at]:
+            at = _end(content, at + 1 if head >> 4 else _varint(content, at + 1)[1], head & 15)
+        return at + 1
+    if kind == _LIST:
+        count, of, at = _listed(content, at)
+        if of in (_TRUE, _FALSE):
+            return at + count  # a byte each; as fields they have none
+        for _ in range(count):
+            at = _end(content, at, of)
+        return at
+    if kind in _FIXED:
+        return at + _FIXED[kind]
+    raise ValueError(f"kind {kind} of a value")
+
+
+def _walk(content: bytes, at: int, wanted: Mapping[int, Any], spots: list[tuple[str, int, int]]) -> int:
+    """Adds the spots that are wanted of a struct, by field: a name, or what is wanted of the structs in it.
+
+    Returns:
+        Where the struct ends.
+    """
+    field = 0
+    while head := content[at]:
+        field, kind, at = _field(content, at, field, head)
+        inner = wanted.get(field)
+        if isinstance(inner, str):
+            end = _end(content, at, kind)
+            spots.append((inner, at, end))
+            at = end
+        elif inner and kind == _STRUCT:
+            at = _walk(content, at, inner, spots)
+        elif inner and kind == _LIST:
+            count, _, at = _listed(content, at)
+            for _ in range(count):
+                at = _walk(content, at, inner, spots)
+        else:
+            at = _end(content, at, kind)
+    return at + 1

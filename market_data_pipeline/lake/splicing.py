@@ -1,0 +1,160 @@
+"""Month files as bytes: days are put in, taken out or replaced, and the row groups of all others are carried over.
+
+A month file is the same bytes whichever way it came to be: row groups stand in order of day, each as the writer makes
+it, and the footer is put together here.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from market_data_pipeline.lake.footers import MAGIC, Footer, RowGroup
+from market_data_pipeline.lake.parquet import explained, parquet_writer, row_group_days
+from market_data_pipeline.model.errors import LakeError
+
+MONTH_DIGESTS = b"day_digests"
+ADVICE = "delete it and run its days again: it is put together from the by_date files"
+_IN_MEMORY = 32 << 20
+_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class OpenMonth:
+    """An open month file.
+
+    Attributes:
+        uri: its address, for messages.
+        content: its bytes.
+        parquet: the same, opened as Parquet.
+    """
+
+    uri: str
+    content: pa.NativeFile
+    parquet: pq.ParquetFile
+
+    def explained(self) -> AbstractContextManager[None]:
+        """Turns what pyarrow says of the file into a LakeError with what to do."""
+        return explained(self.uri, ADVICE)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A row group, and the file that its bytes lie in."""
+
+    group: RowGroup
+    file: pa.NativeFile | IO[bytes]
+
+
+def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
+    """For each day of a month file, the digest of the day files it was put together from."""
+    stored = (metadata.metadata or {}).get(MONTH_DIGESTS)
+    return {date.fromisoformat(day): digest for day, digest in json.loads(stored).items()} if stored else {}
+
+
+def splice_month(
+    path: Path,
+    schema: pa.Schema,
+    old: OpenMonth | None,
+    replacing: Mapping[date, Iterable[pa.Table]],
+    digests: Mapping[date, str],
+) -> int:
+    """Writes a month file: the old one's row groups, but for the days in `replacing` these tables instead.
+
+    Each table becomes a row group; days stand in order of date. `digests` are kept in the footer. Row groups of a file
+    that other versions of the writer made are decoded and encoded anew.
+
+    Returns:
+        The rows.
+
+    Raises:
+        LakeError: the old file is broken.
+    """
+    kept: dict[date, list[int]] = {}
+    for group, day in enumerate(row_group_days(old.parquet.metadata) if old else ()):
+        if day not in replacing:
+            kept.setdefault(day, []).append(group)
+    template = _template(schema, digests)
+    pieces: dict[date, list[_Piece]] = {}
+    if old and (carried := _carried(old, schema, template)):
+        pieces = {day: [_Piece(carried[group], old.content) for group in groups] for day, groups in kept.items()}
+    elif old:
+        replacing = {**{day: _decoded(old, groups) for day, groups in kept.items()}, **replacing}
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=str(path.parent)) as fresh:
+        pieces |= _encoded(fresh, schema, replacing)
+        return _assembled(path, template, [piece for day in sorted(pieces) for piece in pieces[day]])
+
+
+def _template(schema: pa.Schema, digests: Mapping[date, str]) -> Footer:
+    """The footer of a month file, without row groups."""
+    stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
+    with BytesIO() as empty:
+        with _writer(empty, schema) as writer:
+            writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
+        return Footer.read(empty)
+
+
+def _writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    # an index of pages lies apart from its row group; in here a row group is a day, and its statistics tell what it has
+    return parquet_writer(file, schema, page_index=False)
+
+
+def _carried(old: OpenMonth, schema: pa.Schema, template: Footer) -> tuple[RowGroup, ...]:
+    """The row groups of a month file, if they are what this writer would make of their rows; else none."""
+    with old.explained():
+        footer = Footer.read(old.content)
+    alike = footer.like(template) and old.parquet.schema_arrow.equals(schema)
+    return footer.groups if alike and all(group.whole for group in footer.groups) else ()
+
+
+def _decoded(old: OpenMonth, groups: Iterable[int]) -> Iterator[pa.Table]:
+    for group in groups:
+        with old.explained():
+            table = old.parquet.read_row_group(group)
+        yield table
+
+
+def _encoded(
+    file: IO[bytes], schema: pa.Schema, replacing: Mapping[date, Iterable[pa.Table]]
+) -> dict[date, list[_Piece]]:
+    """Encodes each day's tables; a table without rows gives no row group."""
+    days = []
+    with _writer(file, schema) as writer:
+        for day in sorted(replacing):
+            for table in replacing[day]:
+                if table.num_rows:
+                    writer.write_table(table.cast(schema), row_group_size=table.num_rows)
+                    days.append(day)
+    pieces: dict[date, list[_Piece]] = {}
+    for day, group in zip(days, Footer.read(file).groups, strict=True):
+        pieces.setdefault(day, []).append(_Piece(group, file))
+    return pieces
+
+
+def _assembled(path: Path, template: Footer, pieces: Sequence[_Piece]) -> int:
+    """Writes the file; returns its rows."""
+    groups = []
+    rows = 0
+    with path.open("wb") as file:
+        file.write(MAGIC)
+        for number, piece in enumerate(pieces):
+            groups.append(piece.group.moved(file.tell(), number))
+            rows += piece.group.rows
+            piece.file.seek(piece.group.start)
+            left = piece.group.size
+            while left:
+                chunk = piece.file.read(min(left, _CHUNK))
+                if not chunk:
+                    raise LakeError(f"{path}: a row group that is put into it ended {left} bytes early")
+                file.write(chunk)
+                left -= len(chunk)
+        file.write(template.holding(groups, rows))
+    return rows

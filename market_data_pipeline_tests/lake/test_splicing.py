@@ -1,0 +1,153 @@
+"""Month files: days go in and out, all else is carried over as the bytes that it was."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import date, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from market_data_pipeline.lake import splicing
+from market_data_pipeline.lake.footers import Footer
+from market_data_pipeline.lake.parquet import parquet_writer, row_group_days, write_day_file
+from market_data_pipeline.lake.splicing import MONTH_DIGESTS, OpenMonth, month_digests, splice_month
+from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, OPTION, hourly
+
+FIRST = date(2024, 3, 4)
+DAYS = [FIRST + timedelta(days=n) for n in range(6)]
+SCHEMA = HOURLY.schema
+
+
+def of_day(folder: Path, day: date, instrument: Instrument = BTC_USD, price: float = 1.0, rows: int = 3) -> pa.Table:
+    write_day_file(folder / "day", HOURLY, day, instrument, [hourly(day, rows, price=price)])
+    return pq.ParquetFile(folder / "day").read()
+
+
+def opened(path: Path) -> OpenMonth:
+    file = pa.OSFile(str(path))
+    return OpenMonth(str(path), file, pq.ParquetFile(file))
+
+
+def splice(
+    path: Path, old: Path | None, replacing: Mapping[date, Iterable[pa.Table]], digests: Mapping[date, str]
+) -> int:
+    return splice_month(path, SCHEMA, opened(old) if old else None, replacing, digests)
+
+
+def never(*_: object) -> None:
+    raise AssertionError("decoded")
+
+
+def test_a_month_keeps_the_row_groups_of_other_days(tmp_path: Path) -> None:
+    both = [of_day(tmp_path, DAYS[1]), of_day(tmp_path, DAYS[1], OPTION, 2.0)]
+    assert splice(tmp_path / "one", None, {DAYS[1]: both}, {DAYS[1]: "b"}) == 6
+    assert row_group_days(pq.ParquetFile(tmp_path / "one").metadata) == [DAYS[1], DAYS[1]]
+    replacing = {DAYS[2]: [of_day(tmp_path, DAYS[2])], DAYS[0]: [of_day(tmp_path, DAYS[0])]}
+    digests = {DAYS[2]: "c", DAYS[0]: "a", DAYS[1]: "b"}
+    assert splice(tmp_path / "two", tmp_path / "one", replacing, digests) == 12
+    two = pq.ParquetFile(tmp_path / "two")
+    assert row_group_days(two.metadata) == [DAYS[0], DAYS[1], DAYS[1], DAYS[2]]
+    assert month_digests(two.metadata) == digests
+    assert two.read().schema.equals(SCHEMA)
+    assert two.read().slice(3, 6).to_pylist() == pa.concat_tables(both).to_pylist()
+    # a day that is replaced by nothing goes; so do all
+    assert splice(tmp_path / "three", tmp_path / "two", {DAYS[1]: []}, {}) == 6
+    assert row_group_days(pq.ParquetFile(tmp_path / "three").metadata) == [DAYS[0], DAYS[2]]
+    assert splice(tmp_path / "none", tmp_path / "two", dict.fromkeys(DAYS, ()), {}) == 0
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(DAYS), st.lists(st.integers(1, 40), max_size=3)), max_size=6))
+def test_whichever_way_a_month_came_to_be_it_is_the_file_that_one_writer_makes(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[dict[date, list[int]]]
+) -> None:
+    folder = tmp_path_factory.mktemp("months")
+    old: Path | None = None
+    content: dict[date, list[pa.Table]] = {}
+    for number, step in enumerate([{DAYS[2]: [5]}, *steps]):
+        replacing = {day: [of_day(folder, day, rows=rows, price=rows) for rows in each] for day, each in step.items()}
+        content |= replacing
+        digests = {day: f"{day} {number}" for day in content}
+        splice(folder / str(number), old, replacing, digests)
+        old = folder / str(number)
+    assert old is not None
+    with parquet_writer(folder / "whole", SCHEMA, page_index=False) as writer:
+        for day in sorted(content):
+            for table in content[day]:
+                writer.write_table(table, row_group_size=table.num_rows)
+        writer.add_key_value_metadata({MONTH_DIGESTS: _as_written(digests)})
+    assert old.read_bytes() == (folder / "whole").read_bytes()
+    assert pq.ParquetFile(old, page_checksum_verification=True).read().num_rows == sum(
+        table.num_rows for tables in content.values() for table in tables
+    )
+
+
+def _as_written(digests: Mapping[date, str]) -> bytes:
+    return ("{" + ",".join(f'"{day}":"{digests[day]}"' for day in sorted(digests)) + "}").encode()
+
+
+def test_days_that_stay_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splice(tmp_path / "one", None, {day: [of_day(tmp_path, day)] for day in DAYS[:3]}, {})
+    replacing = {DAYS[1]: [of_day(tmp_path, DAYS[1], price=9.0)]}
+    monkeypatch.setattr(splicing, "_decoded", never)
+    splice(tmp_path / "two", tmp_path / "one", replacing, {})
+    assert pq.ParquetFile(tmp_path / "two").read().column("open").to_pylist()[::3] == [1.0, 9.0, 1.0]
+
+
+@pytest.mark.parametrize("other", ["index", "version", "columns"])
+def test_what_another_version_wrote_is_encoded_anew(tmp_path: Path, other: str) -> None:
+    tables = {day: of_day(tmp_path, day) for day in DAYS[:3]}
+    schema = SCHEMA if other != "columns" else SCHEMA.set(0, SCHEMA.field(0).with_metadata({"unit": "us"}))
+    with parquet_writer(tmp_path / "one", schema, page_index=other == "index") as writer:
+        for table in tables.values():
+            writer.write_table(table.cast(schema))
+    if other == "version":
+        made = (tmp_path / "one").read_bytes()
+        (tmp_path / "one").write_bytes(made.replace(b"parquet-cpp-arrow version", b"parquet-cpp-arrow versiom"))
+    splice(tmp_path / "two", tmp_path / "one", {DAYS[1]: []}, {})
+    splice(tmp_path / "three", None, {DAYS[0]: [tables[DAYS[0]]], DAYS[2]: [tables[DAYS[2]]]}, {})
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
+
+
+def test_a_damaged_page_is_carried_over_as_it_is_so_that_its_checksum_still_tells(tmp_path: Path) -> None:
+    splice(tmp_path / "one", None, {day: [of_day(tmp_path, day)] for day in DAYS[:2]}, {})
+    made = bytearray((tmp_path / "one").read_bytes())
+    column = pq.ParquetFile(tmp_path / "one").metadata.row_group(0).column(2)
+    made[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    (tmp_path / "one").write_bytes(made)
+    splice(tmp_path / "two", tmp_path / "one", {DAYS[1]: []}, {})
+    with pytest.raises(OSError, match=r"CRC checksum"):
+        pq.ParquetFile(tmp_path / "two", page_checksum_verification=True).read()
+
+
+def test_a_broken_old_file_is_named(tmp_path: Path) -> None:
+    splice(tmp_path / "one", None, {day: [of_day(tmp_path, day)] for day in DAYS[:2]}, {})
+    old = opened(tmp_path / "one")
+    made = (tmp_path / "one").read_bytes()
+    cut = OpenMonth("its address", pa.BufferReader(made[:-400] + made[-4:]), old.parquet)
+    with pytest.raises(LakeError, match=r"its address cannot be read as Parquet: .*; delete it and run its days again"):
+        splice_month(tmp_path / "two", SCHEMA, cut, {}, {})
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_footer_or_refused(content: bytes) -> None:
+    with BytesIO(b"PAR1" + content + len(content).to_bytes(4, "little") + b"PAR1") as file, suppress(pa.ArrowInvalid):
+        Footer.read(file)
+
+
+@pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
+def test_the_footer_of_any_dataset_is_put_together_again(tmp_path: Path, dataset: Dataset) -> None:
+    empty = dataset.schema.empty_table()
+    with parquet_writer(tmp_path / "file", empty.schema) as writer:
+        writer.write_table(empty)
+    content = (tmp_path / "file").read_bytes()
+    with (tmp_path / "file").open("rb") as file:
+        footer = Footer.read(file)
+    assert content.endswith(footer.holding([group.content for group in footer.groups], 0))
