@@ -16,6 +16,7 @@ from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.lake.stores.waiting import wait_for_others
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.errors import (
     LakeError,
@@ -267,7 +268,8 @@ def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> Non
     """
     primary, *others = dataset.day_layouts
     crossed = list(places) if others else []
-    for _ in range(_ROUNDS):
+    for attempt in range(_ROUNDS):
+        wait_for_others(attempt, _ROUNDS, f"{dataset.name}: {len(crossed)} day files are written by another run", log)
         folders = _Folders(store)
         crossed = [place for place in crossed if not _in_step(folders, dataset, *place)]
         if not crossed:

@@ -12,8 +12,6 @@ more, and a digest is only ever written over the very bytes that it was made fro
 """
 
 import logging
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +28,7 @@ from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
+from market_data_pipeline.lake.stores.waiting import wait_for_others
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
@@ -202,6 +201,8 @@ def publish_months(
     pending = list(targets)
     publishing = _Publishing(store, dataset, contents, leaving, threads)
     for attempt in range(_ATTEMPTS):
+        changed = f"{dataset.name}: {len(pending)} month files were changed by another run"
+        wait_for_others(attempt, _ATTEMPTS, changed + "".join(f", first {each.key}" for each in pending[:1]), log)
         conflicts: list[Target] = []
         for batch in _batched(pending, _AT_ONCE):
             outcomes = publishing.publish(batch)
@@ -214,9 +215,6 @@ def publish_months(
         if not conflicts:
             return sorted(done, key=lambda month: month.key)
         pending = conflicts
-        pause = random.uniform(0, min(5.0, 0.05 * 2**attempt))  # noqa: S311 - jitter, no secret
-        log.info("%d month files were changed by another run; trying again in %.2f s", len(pending), pause)
-        time.sleep(pause)
     raise LakeError(
         f"{store.uri_of(pending[0].key)} kept changing: other runs published newer versions {_ATTEMPTS} times. The day "
         "files are there; run these days again when fewer runs write to this month"

@@ -47,12 +47,12 @@ def identity(found: os.stat_result) -> Identity:
 
 
 def identity_at(path: Path) -> Identity | None:
-    """Which file lies here; None for none or a folder."""
+    """Which file lies here; None for none: a folder or a link is no object."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return None if stat.S_ISDIR(found.st_mode) else identity(found)
+    return identity(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def seal(path: Path) -> int:

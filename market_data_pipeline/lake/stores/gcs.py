@@ -4,6 +4,7 @@ Only this module and its `gcs_…` neighbours import Google's client, and only a
 """
 
 import base64
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,10 @@ from market_data_pipeline.lake.stores.gcs_errors import Place, bucket_is_missing
 from market_data_pipeline.lake.stores.gcs_objects import ATTEMPTS, Content, Objects
 from market_data_pipeline.lake.stores.gcs_reading import RAW, GcsPinned, PinnedBytes
 from market_data_pipeline.lake.stores.keys import check_change, checked_key, checked_prefix, is_key
+from market_data_pipeline.lake.stores.waiting import wait_for_others
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 
+log = logging.getLogger(__name__)
 __all__ = ["TAIL_BYTES", "GcsPinned", "GcsStore", "client_from_environment"]
 
 TAIL_BYTES = 256 * 1024
@@ -86,7 +89,8 @@ class GcsStore:
         """
         place = self._place(key)
         with explained(place, "read"):
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
+                wait_for_others(attempt, ATTEMPTS, f"{place.uri} was replaced while it was opened", log)
                 pinned = self._pin(key, place)
                 if pinned:
                     return pinned
@@ -156,7 +160,8 @@ class GcsStore:
                     return
             else:
                 # At a generation here too, so that a repeated request never removes what is published meanwhile.
-                for _ in range(ATTEMPTS):
+                for attempt in range(ATTEMPTS):
+                    wait_for_others(attempt, ATTEMPTS, f"{place.uri} was replaced before it was removed", log)
                     blob = self._objects.look(place)
                     if blob is None or self._objects.remove(place, int(blob.generation)):
                         return

@@ -5,6 +5,7 @@ mark tells that the object is ours. Errors are still Google's here.
 """
 
 import base64
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,10 @@ from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.gcs_errors import Place, bucket_is_missing
+from market_data_pipeline.lake.stores.waiting import wait_for_others
 from market_data_pipeline.model.errors import ObjectChanged
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """How often an object that is replaced again and again is tried."""
@@ -95,7 +99,9 @@ class Objects:
         def attempt() -> int:
             nonlocal again
             match = wanted
-            for _ in range(ATTEMPTS):
+            for number in range(ATTEMPTS):
+                if wanted is None:
+                    wait_for_others(number, ATTEMPTS, f"{place.uri} was replaced by another run", log)
                 if again:
                     there = self.look(place)
                     if there is not None and (there.metadata or {}).get(_MARK) == content.mark:

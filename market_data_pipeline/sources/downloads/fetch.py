@@ -98,14 +98,16 @@ class Downloads:
 
     @contextmanager
     def trusting(self, url: str) -> Iterator[None]:
-        """While a file is read: if it is no good, the kept one is forgotten, and fetched anew next time."""
+        """While a file is read: if it is no good, the kept one is forgotten, and fetched anew next time; its errors do not show the key."""
         try:
             yield
         except NotFetched:
             raise
-        except SourceError:
+        except SourceError as error:
             if self._cache is not None:
                 self._cache.forget(url)
+            if (plain := self._http.plain(error)) != str(error):
+                raise SourceError(plain) from None
             raise
 
     def _current(self, url: str, entry: Entry, checksum: Checksum | None) -> Note:

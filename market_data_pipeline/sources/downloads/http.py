@@ -98,7 +98,7 @@ class Http:
                 )
             except requests.RequestException as error:
                 if not isinstance(error, _BROKEN) or isinstance(error, requests.exceptions.SSLError):
-                    raise NotFetched(f"{shown(url)}: cannot be asked for ({self._plain(error)})") from None
+                    raise NotFetched(f"{shown(url)}: cannot be asked for ({self.plain(error)})") from None
                 tries.again(fault(error))
                 continue
             if response.status_code in _GOOD:
@@ -154,9 +154,9 @@ class Http:
         elif text.startswith("<"):
             found = _MESSAGE.search(text)
             text = found[1] if found else ""
-        return self._plain(" ".join((text or response.reason or "").split()))[:_SHOWN]
+        return self.plain(" ".join((text or response.reason or "").split()))[:_SHOWN]
 
-    def _plain(self, text: object) -> str:
+    def plain(self, text: object) -> str:
         plain = str(text)
         key = self._key
         # a server may give back what it was sent in any of these forms

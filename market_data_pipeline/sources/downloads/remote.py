@@ -57,10 +57,10 @@ def _check_address(setting: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
-        secret = "@" in parts.netloc
     except ValueError:
-        sound, secret = False, "@" in url
-    if secret:
+        sound = False
+    if "@" in url:
         raise SettingError(f"{setting} holds a user name or password; addresses stand in messages, so leave them out")
     if not sound:
-        raise SettingError(f"{setting} is {url!r}; expected an address such as https://example.org")
+        given = repr(url.partition("?")[0].partition("#")[0])
+        raise SettingError(f"{setting} is {given}; expected an address such as https://example.org, without ? and #")

@@ -48,14 +48,14 @@ class VendorFile:
 
 _TYPES = "|".join(sorted(TICK_TYPES, key=len, reverse=True))
 _EXCHANGE = r"(?P<venue>[a-z0-9]+(?:-[a-z0-9]+)*)"
-_SYMBOL = r"(?P<symbol>[^./][^/]*?)"
+_SYMBOL = r"(?P<symbol>[^./\x00-\x1f\x7f][^/\x00-\x1f\x7f]*?)"
 _DAY = r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
 _TARDIS_NAME = re.compile(rf"{_EXCHANGE}_(?P<data_type>{_TYPES})_{_DAY}_{_SYMBOL}\.csv(?:\.gz)?")
 _TARDIS_TREE = re.compile(
     rf"(?:.*/)?{_EXCHANGE}/(?P<data_type>{_TYPES})/"
     rf"(?P<year>[0-9]{{4}})/(?P<month>[0-9]{{2}})/(?P<day>[0-9]{{2}})/{_SYMBOL}\.csv(?:\.gz)?"
 )
-_BINANCE_NAME = re.compile(rf"(?P<symbol>[^./-][^/-]*)-trades-{_DAY}\.(?:zip|csv|csv\.gz)")
+_BINANCE_NAME = re.compile(rf"(?P<symbol>[^./\x00-\x1f\x7f-][^/\x00-\x1f\x7f-]*)-trades-{_DAY}\.(?:zip|csv|csv\.gz)")
 _BINANCE_TREE = re.compile(r".*/(?P<market>spot|futures/um|futures/cm)/daily/trades/(?:[^/]+/)?[^/]+")
 _TREE_MARKETS = {"spot": Market.SPOT, "futures/um": Market.UM, "futures/cm": Market.CM}
 _FOLDERS = {"spot": Market.SPOT, "um": Market.UM, "cm": Market.CM} | {market.value: market for market in Market}
