@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import dagster as dg
 
 from market_data_pipeline.defs.launch import span_tags
-from market_data_pipeline.defs.lineage import Change, Lineage, Span, affected, spans
+from market_data_pipeline.defs.lineage import Change, Lineage, Span, affected, outdated, spans
 from market_data_pipeline.defs.watching import Looked, Stage, Watch
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.windows import as_day
@@ -129,7 +129,7 @@ def _corrected(
             )
         progress = replace(progress, waiting=tuple(rest), asked_at=None)
     if not progress.waiting:
-        changes = list(_changes(instance, progress.seen, lineage))
+        changes = list(_changes(instance, progress.seen, made, lineage))
         progress = replace(progress, seen=newest, waiting=tuple(spans(affected(changes, made, lineage))))
     return progress, None
 
@@ -169,8 +169,13 @@ def _not_made_since(place: int, span: Span, made: Mapping[str, Mapping[date, int
     return None
 
 
-def _changes(instance: dg.DagsterInstance, seen: int, lineage: Lineage) -> Iterator[Change]:
-    """The partitions that were materialized with other content after a place in the history."""
+def _changes(
+    instance: dg.DagsterInstance, seen: int, made: Mapping[str, Mapping[date, int]], lineage: Lineage
+) -> Iterator[Change]:
+    """The partitions that were materialized with other content after a place in the history.
+
+    Those that nothing had been made from by then, which is most of them, are passed over.
+    """
     for name in sorted({name for inputs in lineage.values() for name in inputs}):
         cursor: str | None = None
         while True:
@@ -178,7 +183,7 @@ def _changes(instance: dg.DagsterInstance, seen: int, lineage: Lineage) -> Itera
                 dg.AssetRecordsFilter(dg.AssetKey(name), after_storage_id=seen), _PAGE, cursor, ascending=True
             )
             for record in page.records:
-                change = _change(instance, name, record)
+                change = _change(instance, name, record, made, lineage)
                 if change is not None:
                     yield change
             cursor = page.cursor
@@ -186,7 +191,13 @@ def _changes(instance: dg.DagsterInstance, seen: int, lineage: Lineage) -> Itera
                 break
 
 
-def _change(instance: dg.DagsterInstance, name: str, record: dg.EventLogRecord) -> Change | None:
+def _change(
+    instance: dg.DagsterInstance,
+    name: str,
+    record: dg.EventLogRecord,
+    made: Mapping[str, Mapping[date, int]],
+    lineage: Lineage,
+) -> Change | None:
     materialization = record.asset_materialization
     if materialization is None or materialization.partition is None:
         return None
@@ -194,6 +205,9 @@ def _change(instance: dg.DagsterInstance, name: str, record: dg.EventLogRecord) 
     if not (_value(told, "files_written") or _value(told, "removed_instruments")):
         return None
     day = as_day(materialization.partition)
+    # before the look into earlier history, which costs a query: as if its rows reached as far back as any do
+    if not any(outdated(Change(name, day, record.storage_id, date.min), made, lineage)):
+        return None
     before = instance.fetch_materializations(
         dg.AssetRecordsFilter(
             dg.AssetKey(name), asset_partitions=[materialization.partition], before_storage_id=record.storage_id

@@ -19,8 +19,8 @@ from market_data_pipeline.sources.contract import WatchedSource
 STATE = "source_state"
 """Metadata of a partition of ticks: the state of the source before it was read."""
 _PAGE = 500
-_DAYS = 100
-"""Partitions that are looked at together."""
+_DAYS = 366
+"""Partitions that are looked at together: few enough to be looked at in a second or so, even on a network drive."""
 Partition = tuple[str, date]
 """An asset and a day."""
 
