@@ -90,6 +90,15 @@ class Change:
     first: date
 
 
+def outdated(change: Change, made: Mapping[str, Mapping[date, int]], lineage: Lineage) -> Iterator[tuple[str, date]]:
+    """The partitions, asset and day, that were made from another one before it changed; not what follows from these."""
+    for name, reach in _made_from(change.dataset, lineage):
+        there = made.get(name, {})
+        for day in reach.days(change.day, change.first):
+            if there.get(day, change.at) < change.at:
+                yield name, day
+
+
 def affected(
     changes: Iterable[Change], made: Mapping[str, Mapping[date, int]], lineage: Lineage
 ) -> dict[str, set[date]]:
@@ -112,9 +121,8 @@ def affected(
         waiting.extend((name, day) for day in sorted(new))
 
     for change in changes:
-        for name, reach in _made_from(change.dataset, lineage):
-            there = made.get(name, {})
-            take(name, (day for day in reach.days(change.day, change.first) if there.get(day, change.at) < change.at))
+        for name, day in outdated(change, made, lineage):
+            take(name, [day])
     while waiting:
         source, day = waiting.pop()
         for name, reach in _made_from(source, lineage):
