@@ -1,6 +1,7 @@
 """Keys stay where they belong: failing runs are recorded whole, and what was recorded is searched for them."""
 
 import base64
+import gzip
 import json
 import logging
 import traceback
@@ -56,14 +57,22 @@ def assert_nowhere(secret: str, folder: Path, *texts: str) -> None:
         assert not any(form in text.encode("utf-8", "replace") for form in forms), text
 
 
+_ECHO = gzip.compress(
+    "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+    f"binance-futures,BTCUSDT,1723075200000000,1723075200000000,1,buy,{KEY},1\n".encode()
+)
+"""A file of trades in which a vendor gives back the key that it was sent."""
+
+
 @pytest.mark.parametrize(
     "fault",
     [
         Fault("/", times=10_000, status=401),
         Fault("/", times=10_000, status=403),
         Fault("/", times=10_000, status=404),
+        Fault("/v1/", times=10_000, status=200, body=_ECHO),
     ],
-    ids=["401", "403", "404"],
+    ids=["401", "403", "404", "in a price"],
 )
 def test_the_vendors_key_is_in_nothing_that_a_failing_run_leaves(
     vendor: VendorServer,

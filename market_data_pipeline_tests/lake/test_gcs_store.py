@@ -513,6 +513,13 @@ def test_an_address_of_another_kind_is_refused(url: str) -> None:
         open_store(url)
 
 
+@pytest.mark.parametrize("url", ["gs://user:hidden@bucket", "gs://hidden@bucket/prefix", "s3://user:hidden@bucket"])
+def test_an_address_with_a_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(SettingError, match="holds a user name or password") as caught:
+        open_store(url)
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["gs://Bucket", "gs://b", "gs://-bucket", "gs://bucket/a//b", "gs://bucket/../x"])
 def test_a_name_that_can_be_no_bucket_or_prefix_is_refused(url: str) -> None:
     with pytest.raises(SettingError):

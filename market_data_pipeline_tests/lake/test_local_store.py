@@ -173,6 +173,46 @@ def test_symbolic_links_and_pipes_are_no_objects(store: LocalStore, tmp_path: Pa
             store.open(f"{R}/{name}")
 
 
+def test_a_folder_that_is_a_link_is_refused_on_every_way_to_what_lies_in_it(store: LocalStore, tmp_path: Path) -> None:
+    put(store, b"data", K)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "one").write_bytes(b"theirs")
+    (store.root / R / "by_date" / "day").symlink_to(tmp_path / "outside")
+    inner = f"{R}/by_date/day/one"
+    for ask in (
+        lambda: list(store.list(f"{R}/by_date/day/")),
+        lambda: store.open(inner),
+        lambda: store.delete(inner),
+        lambda: put(store, b"ours", inner),
+        lambda: put(store, b"ours", f"{R}/by_date/day/deeper/one"),
+    ):
+        with pytest.raises(LakeError, match=r"by_date/day: is a symbolic link, which is not followed"):
+            ask()
+    assert [info.key for info in store.list(f"{R}/")] == [K]
+    assert (tmp_path / "outside" / "one").read_bytes() == b"theirs"
+
+
+def test_a_root_may_be_a_link_to_another_disk(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    store.root.mkdir()
+    (store.root / R).symlink_to(tmp_path / "disk")
+    put(store, b"data", K)
+    assert [info.key for info in store.list(f"{R}/")] == [K]
+    assert (tmp_path / "disk" / "by_date" / "one.bin").read_bytes() == b"data"
+
+
+def test_a_link_in_the_place_of_an_object_is_replaced(store: LocalStore, tmp_path: Path) -> None:
+    put(store, b"data", K)
+    (store.root / K).unlink()
+    (tmp_path / "outside").write_bytes(b"theirs")
+    (store.root / K).symlink_to(tmp_path / "outside")
+    with store.stage() as path:
+        path.write_bytes(b"ours")
+        store.put(path, [K], expect=None)
+    assert (store.root / K).read_bytes() == b"ours"
+    assert (tmp_path / "outside").read_bytes() == b"theirs"
+
+
 def test_folders_may_vanish_while_they_are_listed(store: LocalStore) -> None:
     put(store, b"x", f"{R}/a/1", f"{R}/a/2", f"{R}/b/1", f"{R}/c")
     listing = store.list(f"{R}/")

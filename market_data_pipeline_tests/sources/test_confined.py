@@ -5,13 +5,14 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import DATASETS
-from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.errors import MarketDataError, SourceError
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline_tests.sources.vendor_files import TARDIS_HEADER, tardis_line
@@ -79,3 +80,20 @@ def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> N
     (source / name).symlink_to(outside / name)
     (source / "folder").symlink_to(outside)
     assert list(FilesSource(source).files("trades", DAY, Selection())) == []
+
+
+def test_a_mapping_file_that_leads_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("root:x:0:0\n")
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "instruments.csv").symlink_to(tmp_path / "secret")
+    with pytest.raises(SourceError, match=r"instruments.csv: a link that leads out of the folder") as caught:
+        list(FilesSource(source).files("trades", DAY, Selection()))
+    assert "x:0:0" not in str(caught.value)
+
+
+@pytest.mark.parametrize("strange", ["\n", "\x1b", "\x7f"])
+def test_a_name_with_control_characters_is_no_vendors_name(tmp_path: Path, strange: str) -> None:
+    (tmp_path / f"binance_trades_{DAY}_BTC{strange}USDT.csv.gz").write_bytes(b"")
+    (tmp_path / f"BTC{strange}USDT-trades-{DAY}.zip").write_bytes(b"")
+    assert list(FilesSource(tmp_path).files("trades", DAY, Selection())) == []

@@ -55,6 +55,20 @@ def identity_at(path: Path) -> Identity | None:
     return identity(found) if stat.S_ISREG(found.st_mode) else None
 
 
+def linked_folder(root: Path, key: str) -> str | None:
+    """The first folder on the way to a key that is a link; None for none. A root of the lake may be one."""
+    at = key.find("/", key.find("/") + 1)
+    while at >= 0:
+        folder = f"{root}/{key[:at]}"
+        try:
+            if stat.S_ISLNK(os.lstat(folder).st_mode):
+                return folder
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        at = key.find("/", at + 1)
+    return None
+
+
 def seal(path: Path) -> int:
     """Brings a file onto the disk and makes it read-only; its size."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

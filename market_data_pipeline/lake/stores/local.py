@@ -26,6 +26,7 @@ from market_data_pipeline.lake.stores.disk import (
     explained_when_full,
     identity,
     identity_at,
+    linked_folder,
     locked_file,
     make_folders,
     seal,
@@ -104,7 +105,7 @@ class LocalStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The regular files under a folder, or the one of exactly this key, in the order of their keys."""
-        return self._walk(checked_prefix(prefix))
+        return self._walk(self._unlinked(checked_prefix(prefix)))
 
     def open(self, key: str) -> LocalPinned:
         """Opens a file once; raises ObjectNotFound."""
@@ -183,7 +184,13 @@ class LocalStore:
             return sweep_orphans(self._temp.iterdir() if self._temp.is_dir() else ())
 
     def _path(self, key: str) -> Path:
-        return self.root / checked_key(key)
+        return self.root / self._unlinked(checked_key(key))
+
+    def _unlinked(self, text: str) -> str:
+        """The key or prefix; raises LakeError where a folder on its way is a link, which would lead out of the lake."""
+        if link := linked_folder(self.root, text):
+            raise LakeError(f"{link}: is a symbolic link, which is not followed here; put the folder itself there")
+        return text
 
     def _remember(self, key: tuple[int, ...], checksum: int) -> int:
         with self._remembering:

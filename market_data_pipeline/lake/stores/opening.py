@@ -35,9 +35,7 @@ def open_store(
     if not text.strip():
         raise SettingError(f"the lake's address is empty; {_POSSIBLE}")
     if "@" in text.partition("://")[2].partition("/")[0]:
-        raise SettingError(
-            "the lake's address holds a user name or password; addresses stand in messages, so leave it out"
-        )
+        raise SettingError("the lake's address holds a user name or password; leave it out: it stands in messages")
     if not text.startswith("gs://"):
         if _SCHEME.match(text):
             raise SettingError(f"{text!r} is no address of a lake; {_POSSIBLE}")

@@ -98,7 +98,10 @@ class Downloads:
 
     @contextmanager
     def trusting(self, url: str) -> Iterator[None]:
-        """While a file is read: if it is no good, the kept one is forgotten, and fetched anew next time; its errors do not show the key."""
+        """While a file is read: if it is no good, the kept one is forgotten, and fetched anew next time.
+
+        What is said of its content does not show the key, as a vendor may give back what it was sent.
+        """
         try:
             yield
         except NotFetched:

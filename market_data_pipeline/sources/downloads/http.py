@@ -157,6 +157,7 @@ class Http:
         return self.plain(" ".join((text or response.reason or "").split()))[:_SHOWN]
 
     def plain(self, text: object) -> str:
+        """The text without the key."""
         plain = str(text)
         key = self._key
         # a server may give back what it was sent in any of these forms

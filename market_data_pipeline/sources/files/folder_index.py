@@ -99,14 +99,15 @@ def _files(folder: Path, root: Path, listing: Listing) -> Iterator[Path]:
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(path, root, listing)
-            elif not entry.is_symlink() or (not path.is_dir() and _inside(path, root)) or not path.exists():
+            elif not entry.is_symlink() or (not path.is_dir() and inside(path, root)) or not path.exists():
                 # a link that leads nowhere is a file that cannot be read: its instrument must not pass for gone
                 yield path
             else:
                 listing.ignored += 1
 
 
-def _inside(link: Path, root: Path) -> bool:
+def inside(link: Path, root: Path) -> bool:
+    """Whether a link leads to something below a folder, which is given without links."""
     try:
         return link.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):

@@ -12,7 +12,7 @@ from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.rows import DayRows
 from market_data_pipeline.sources.files.day_rows import day_rows
 from market_data_pipeline.sources.files.file_names import TICK_TYPES
-from market_data_pipeline.sources.files.folder_index import FolderIndex, Listing
+from market_data_pipeline.sources.files.folder_index import FolderIndex, Listing, inside
 from market_data_pipeline.sources.files.mapping import MAPPING_NAME, Mapping, read_mapping
 from market_data_pipeline.sources.files.states import state_of
 
@@ -116,6 +116,9 @@ class FilesSource:
 
     def _mapping(self) -> Mapping:
         """The mapping file as it is now; read again when it has changed."""
+        path = self.mapping_path
+        if path.is_symlink() and not self._mapping_needed and not inside(path, path.parent.resolve()):
+            raise SourceError(f"{path}: a link that leads out of the folder is not followed; put the file itself there")
         try:
             status = self.mapping_path.stat()
         except OSError as error:
