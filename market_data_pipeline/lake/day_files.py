@@ -9,9 +9,8 @@ from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.parquet import Span, explained, span_of, write_day_file
+from market_data_pipeline.lake.parquet import Span, opened, span_at, write_day_file
 from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
@@ -226,8 +225,7 @@ def _publish(
 def _held(store: ObjectStore, dataset: Dataset, key: str) -> Span | None:
     """What a day file that is about to be replaced holds, from its footer; None where that cannot be read."""
     try:
-        with store.open(key) as pinned, explained(store.uri_of(key)):
-            return span_of(pq.ParquetFile(pinned.file).metadata, dataset)
+        return span_at(store, dataset, key)
     except LakeError:
         return None
 
@@ -256,8 +254,8 @@ def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
         LakeError: it cannot be read, or lacks a column.
     """
     names = dataset.own_schema.names
-    with store.open(key) as pinned, explained(store.uri_of(key)):
-        return pq.ParquetFile(pinned.file).read(columns=names).select(names).cast(dataset.own_schema)
+    with opened(store, key) as file:
+        return file.read(columns=names).select(names).cast(dataset.own_schema)
 
 
 def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> None:

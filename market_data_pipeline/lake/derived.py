@@ -11,13 +11,12 @@ from functools import partial
 from threading import Lock
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_instruments, waiting_for_the_day_after
 from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
-from market_data_pipeline.lake.parquet import explained, span_of
+from market_data_pipeline.lake.parquet import opened, span_of
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
@@ -210,8 +209,7 @@ def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Obse
     columns = names if tick else dataset.own_schema.names
     lawful = True
     stamps = []
-    with store.open(found.info.key) as pinned, explained(store.uri_of(found.info.key)):
-        file = pq.ParquetFile(pinned.file)
+    with opened(store, found.info.key) as file:
         span = span_of(file.metadata, dataset)
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=columns)

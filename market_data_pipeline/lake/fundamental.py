@@ -13,13 +13,12 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import Stored, stored_instruments, waiting_for_the_day_after
 from market_data_pipeline.lake.derived import beside, day_window
 from market_data_pipeline.lake.histories import FINEST, stored_candles
 from market_data_pipeline.lake.master import listing_on
-from market_data_pipeline.lake.parquet import Span, explained, span_of
+from market_data_pipeline.lake.parquet import Span, span_at
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Timeframe
@@ -180,7 +179,7 @@ class _Feed:
         for day in beside(self._day):
             # a file that cannot be read tells nothing of the others; it fails its own instrument
             with suppress(LakeError, ObjectNotFound):
-                yield _span(self._store, LIQUIDATIONS.path(LIQUIDATIONS.layouts[0], day, instrument))
+                yield span_at(self._store, LIQUIDATIONS, LIQUIDATIONS.path(LIQUIDATIONS.layouts[0], day, instrument))
 
 
 @dataclass(frozen=True)
@@ -313,11 +312,6 @@ def _fundamental(store: ObjectStore, inputs: _Inputs, _: Rejects) -> Iterator[pa
             )
     rows = pa.concat_tables([FEATURES.own_schema.empty_table(), *tables]).unify_dictionaries()
     yield from rows.sort_by([(name, "ascending") for name in FEATURES.order]).to_batches()
-
-
-def _span(store: ObjectStore, key: str) -> Span:
-    with store.open(key) as pinned, explained(store.uri_of(key)):
-        return span_of(pq.ParquetFile(pinned.file).metadata, LIQUIDATIONS)
 
 
 def _candles(store: ObjectStore, timeframe: Timeframe, instrument: Instrument, day: date) -> pa.Table:

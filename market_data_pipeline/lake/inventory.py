@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-import pyarrow.parquet as pq
-
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.months import targets_of
-from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file, row_group_days
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS
@@ -59,7 +57,7 @@ def day_shares(store: ObjectStore, day: date) -> Iterator[Share]:
 def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
     try:
         with store.open(key) as pinned, explained(store.uri_of(key)):
-            return pq.ParquetFile(pinned.file).metadata.num_rows, pinned.info.size
+            return parquet_file(pinned.file).metadata.num_rows, pinned.info.size
     except ObjectNotFound:
         return None
 
@@ -67,8 +65,8 @@ def _whole(store: ObjectStore, key: str) -> tuple[int, int] | None:
 @whole
 def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
     try:
-        with store.open(key) as pinned, explained(store.uri_of(key)):
-            metadata = pq.ParquetFile(pinned.file).metadata
+        with opened(store, key) as file:
+            metadata = file.metadata
     except ObjectNotFound:
         return None
     groups = [metadata.row_group(group) for group, at in enumerate(row_group_days(metadata)) if at == day]

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
@@ -165,8 +165,8 @@ def _by_rows(
 def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
     key = dataset.path(dataset.layouts[0], day)
     try:
-        with store.open(key) as pinned, explained(store.uri_of(key)):
-            return pq.ParquetFile(pinned.file).read()
+        with opened(store, key) as file:
+            return file.read()
     except ObjectNotFound:
         return dataset.schema.empty_table()
 
@@ -325,4 +325,4 @@ def _parquet(store: ObjectStore, pin: Pinned | None) -> pq.ParquetFile | None:
     if pin is None:
         return None
     with explained(store.uri_of(pin.info.key), ADVICE):
-        return pq.ParquetFile(pin.file)
+        return parquet_file(pin.file)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ordering import canonical, chunks_by_time
+from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
 from market_data_pipeline.model.instruments import Instrument
@@ -47,6 +48,26 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
         raise
     except (pa.ArrowException, OSError, KeyError) as error:  # a broken footer or page is an OSError
         raise LakeError(f"{uri} cannot be read as Parquet: {str(error).strip()}{advice and '; '}{advice}") from error
+
+
+def parquet_file(file: pa.NativeFile) -> pq.ParquetFile:
+    """An open file as Parquet, whose pages are compared with their checksums as they are read.
+
+    A flipped bit on a disk is mostly a wrong number; so it is an error. What that costs is not measurable.
+    """
+    return pq.ParquetFile(file, page_checksum_verification=True)
+
+
+@contextmanager
+def opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
+    """One object as Parquet, held at what it is now; errors while it is open name it.
+
+    Raises:
+        ObjectNotFound: nothing lies under the key.
+        LakeError: it cannot be read.
+    """
+    with store.open(key) as pinned, explained(store.uri_of(key)):
+        yield parquet_file(pinned.file)
 
 
 def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: bool = True) -> pq.ParquetWriter:
@@ -203,6 +224,12 @@ def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
         return Span(metadata.num_rows)
     bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
     return Span(metadata.num_rows, min(low for low, _ in bounds), max(high for _, high in bounds))
+
+
+def span_at(store: ObjectStore, dataset: Dataset, key: str) -> Span:
+    """Rows and times of a stored day file, from its footer alone; raises as `opened` does."""
+    with opened(store, key) as file:
+        return span_of(file.metadata, dataset)
 
 
 def row_group_days(metadata: pq.FileMetaData) -> list[date]:

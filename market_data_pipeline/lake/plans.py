@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects, stored_fields
 from market_data_pipeline.lake.ordering import within
-from market_data_pipeline.lake.parquet import explained, row_group_days, with_values
+from market_data_pipeline.lake.parquet import opened, row_group_days, with_values
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, day_values
@@ -139,8 +139,7 @@ def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Se
         LakeError: it is no Parquet file, or lacks a column.
     """
     try:
-        with store.open(piece.key) as pinned, explained(store.uri_of(piece.key)):
-            file = pq.ParquetFile(pinned.file)
+        with opened(store, piece.key) as file:
             return [
                 table
                 for groups, day in _runs(_row_groups(file, question, piece), question, piece, columns)

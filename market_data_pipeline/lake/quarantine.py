@@ -4,10 +4,9 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import opened
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.instruments import Selection
@@ -38,5 +37,5 @@ def stored_rejects(
     for day in days:
         for found in day_objects(store, quarantine, day):
             if found.instrument and found.instrument in selection:
-                with store.open(found.info.key) as pinned, explained(store.uri_of(found.info.key)):
-                    yield pq.ParquetFile(pinned.file).read().cast(quarantine.schema)
+                with opened(store, found.info.key) as file:
+                    yield file.read().cast(quarantine.schema)

@@ -14,11 +14,10 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.fingerprints import fingerprint
-from market_data_pipeline.lake.parquet import explained, span_of
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
 from market_data_pipeline.lake.rereading import whole
@@ -303,8 +302,8 @@ class MarketDataLake:
     def _map(self, day: date, names: Sequence[str]) -> pa.Table:
         key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
         try:
-            with self._store.open(key) as pinned, explained(self._store.uri_of(key)):
-                return pq.ParquetFile(pinned.file).read(columns=names).select(names)
+            with opened(self._store, key) as file:
+                return file.read(columns=names).select(names)
         except ObjectNotFound:
             return _AVAILABILITY.schema.empty_table()
 
@@ -346,7 +345,7 @@ class MarketDataLake:
                 return row
             try:
                 with self._store.open(info.key) as pinned, explained(self._store.uri_of(info.key)):
-                    span = span_of(pq.ParquetFile(pinned.file).metadata, asked)
+                    span = span_of(parquet_file(pinned.file).metadata, asked)
                     size = pinned.info.size
             except ObjectNotFound:  # another run has deleted it since it was listed
                 return row

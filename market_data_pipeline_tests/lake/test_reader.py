@@ -520,6 +520,33 @@ def test_a_broken_file_is_named(ground: Ground, damage: Callable[[bytes], bytes]
             ask()
 
 
+def _flipped_bit(content: bytes) -> bytes:
+    import pyarrow.parquet as pq
+
+    metadata = pq.ParquetFile(pa.BufferReader(content)).metadata
+    leaf = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path in ("price", "close"))
+    column = metadata.row_group(0).column(leaf)
+    damaged = bytearray(content)
+    damaged[(column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1] ^= 4
+    return bytes(damaged)
+
+
+def test_a_flipped_bit_is_an_error_not_a_wrong_number(ground: Ground) -> None:
+    ingest(ground.store, made_ticks([FIRST], [BTC_USD]), [FIRST], only=["trades"])
+    write(ground.store, HOURLY, {(FIRST, BTC_USD): hourly(FIRST)})
+    for name in ground.names():
+        if "checksums" not in name and "meta" not in name:
+            ground.write(name, _flipped_bit(ground.get(name) or b""))
+    lake = MarketDataLake(store=ground.again())
+    for ask in (
+        lambda: lake.candles(BTC_USD, "1h", FIRST, MIDDLE),
+        lambda: lake.candles(None, "1h", FIRST, MIDDLE),
+        lambda: lake.ticks(BTC_USD, "trades", FIRST, MIDDLE),
+    ):
+        with pytest.raises(LakeError, match=r"\.parquet cannot be read as Parquet: .*(CRC|checksum)"):
+            ask()
+
+
 def test_reading_goes_on_while_a_month_file_is_replaced(ground: Ground) -> None:
     write(ground.store, HOURLY, {(FIRST, BTC_USD): hourly(FIRST), (FIRST, PERP): hourly(FIRST)})
     steps: Iterator[float] = iter([1.0, 2.0, 3.0])
