@@ -4,7 +4,8 @@ import dagster as dg
 
 from market_data_pipeline.defs.candle_assets import candle_asset
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset, not_given
-from market_data_pipeline.defs.feature_assets import CANDLES, FEATURES, SIGNALS, feature_assets
+from market_data_pipeline.defs.feature_assets import feature_assets
+from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.source_assets import master_asset, tick_asset
 from market_data_pipeline.lake.derived import AVAILABILITY, availability_rows
@@ -36,9 +37,8 @@ def build_assets(settings: Settings, source: Source) -> list[dg.AssetsDefinition
 def availability_asset(settings: Settings) -> dg.AssetsDefinition:
     """The map; it observes everything else, so it comes last."""
     inputs = [*TICKS, INSTRUMENTS]
-    deps = [each.name for each in (*inputs, *CANDLES, *FEATURES, SIGNALS)]
 
-    @lake_asset(settings, AVAILABILITY, deps=deps)
+    @lake_asset(settings, AVAILABILITY, deps=list(lineage(settings.signals)[AVAILABILITY.name]))
     def available(context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]) -> Results:
         store, selection = lake.open(), settings.selection
         yield from derived(

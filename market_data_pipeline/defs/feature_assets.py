@@ -1,95 +1,80 @@
 """The features and signals of candles. Look-backs are read from the lake as far as they are there."""
 
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from typing import TypeVar
 
 import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset
+from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.metadata import waiting_notes
 from market_data_pipeline.defs.model_cards import model_card
 from market_data_pipeline.defs.resources import LakeResource
-from market_data_pipeline.lake.derived import TRADES
-from market_data_pipeline.lake.fundamental import LIQUIDATIONS, OPTIONS, TICKERS, Sources, fundamental_rows
+from market_data_pipeline.lake.fundamental import Sources, fundamental_rows
 from market_data_pipeline.lake.histories import FINEST
-from market_data_pipeline.lake.master import INSTRUMENTS
 from market_data_pipeline.lake.signals import ModelCard, signal_rows
-from market_data_pipeline.lake.technical import BOOKS, LookBacks, technical_rows
-from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, candles
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.technical import LookBacks, technical_rows
+from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.rows import DayRows
 from market_data_pipeline.settings import Settings
 
-CANDLES = tuple(candles(name) for name in TIMEFRAMES)
 TECHNICAL = DATASETS["technical_features"]
 FUNDAMENTAL = DATASETS["fundamental_features"]
 SIGNALS = DATASETS["ml_signals"]
-FEATURES = (TECHNICAL, FUNDAMENTAL)
+Told = TypeVar("Told")
 
 
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """The assets of all features."""
-    return [technical_asset(settings), fundamental_asset(settings), signal_asset(settings)]
+    """Indicators and order flow, what is beside the price, and signals of models that know the days before only."""
+
+    def signals(
+        store: ObjectStore, days: Sequence[date], selection: Selection, cards: dict[date, ModelCard]
+    ) -> Iterator[DayRows]:
+        return signal_rows(store, days, selection, settings.signals, cards)
+
+    return [
+        _asset(settings, TECHNICAL, FINEST, technical_rows, LookBacks, _look_back_notes),
+        _asset(settings, FUNDAMENTAL, FINEST, fundamental_rows, Sources, _source_notes),
+        _asset(settings, SIGNALS, TECHNICAL, signals, ModelCard, model_card),
+    ]
 
 
-def technical_asset(settings: Settings) -> dg.AssetsDefinition:
-    """Indicators, order flow and book of candles."""
+def _asset(
+    settings: Settings,
+    dataset: Dataset,
+    needed: Dataset,
+    rows: Callable[[ObjectStore, Sequence[date], Selection, dict[date, Told]], Iterator[DayRows]],
+    nothing: Callable[[], Told],
+    notes: Callable[[Told], dict[str, object]],
+) -> dg.AssetsDefinition:
+    """An asset of features.
 
-    @lake_asset(settings, TECHNICAL, deps=[each.name for each in (TRADES, *BOOKS, *CANDLES)])
-    def technical(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
+    Args:
+        settings: the pipeline's.
+        dataset: what is made.
+        needed: a day of which is needed; all else is read as far as it is there.
+        rows: makes some days' rows, and tells of each day what its metadata say.
+        nothing: what is told of a day that it made nothing of.
+        notes: that, as metadata.
+    """
+
+    @lake_asset(settings, dataset, deps=list(lineage(settings.signals)[dataset.name]))
+    def features(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
         store, selection = lake.open(), settings.selection
-        look_backs: dict[date, LookBacks] = {}
+        told: dict[date, Told] = {}
         yield from derived(
             context,
             store,
-            [FINEST],
+            [needed],
             selection,
-            lambda days: technical_rows(store, days, selection, look_backs),
-            lambda day: _look_back_notes(look_backs.get(day, LookBacks())),
+            lambda days: rows(store, days, selection, told),
+            lambda day: notes(told.get(day, nothing())),
         )
 
-    return technical
-
-
-def fundamental_asset(settings: Settings) -> dg.AssetsDefinition:
-    """Funding, basis, open interest, liquidations and options beside candles."""
-
-    @lake_asset(
-        settings,
-        FUNDAMENTAL,
-        deps=[each.name for each in (*CANDLES, TICKERS, LIQUIDATIONS, OPTIONS, INSTRUMENTS)],
-    )
-    def fundamental(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
-        store, selection = lake.open(), settings.selection
-        sources: dict[date, Sources] = {}
-        yield from derived(
-            context,
-            store,
-            [FINEST],
-            selection,
-            lambda days: fundamental_rows(store, days, selection, sources),
-            lambda day: _source_notes(sources.get(day, Sources())),
-        )
-
-    return fundamental
-
-
-def signal_asset(settings: Settings) -> dg.AssetsDefinition:
-    """Probabilities and positions from models that know the days before only."""
-    recipe = settings.signals
-    inputs = (*FEATURES, candles(recipe.timeframe.name))
-
-    @lake_asset(settings, SIGNALS, deps=[each.name for each in inputs])
-    def signalled(context: dg.AssetExecutionContext, lake: LakeResource) -> Results:
-        store, selection = lake.open(), settings.selection
-        cards: dict[date, ModelCard] = {}
-        yield from derived(
-            context,
-            store,
-            [TECHNICAL],
-            selection,
-            lambda days: signal_rows(store, days, selection, recipe, cards),
-            lambda day: model_card(cards.get(day, ModelCard())),
-        )
-
-    return signalled
+    return features
 
 
 def _look_back_notes(look_backs: LookBacks) -> dict[str, object]:
