@@ -13,9 +13,9 @@ import pytest
 
 from market_data_pipeline.lake import verified
 from market_data_pipeline.lake.differences import Difference, Kind
-from market_data_pipeline.lake.parquet import MONTH_DIGESTS
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.lake.repaired import repair
+from market_data_pipeline.lake.splicing import MONTH_DIGESTS
 from market_data_pipeline.lake.verified import verify
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import DATASETS, Dataset
