@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from threading import Lock
@@ -60,11 +61,12 @@ def _in_order(objects: Iterable[DayObject]) -> list[DayObject]:
 
 
 def held_in_month(file: pq.ParquetFile) -> set[tuple[date, str]]:
-    """The days and the ids of the instruments that a month file has rows of."""
+    """The days and the ids of the instruments that a month file has rows of, as far as it can be read."""
     held: set[tuple[date, str]] = set()
     for group, day in enumerate(row_group_days(file.metadata)):
-        ids = file.read_row_group(group, columns=["instrument_id"]).column(0)
-        held |= {(day, each) for each in pc.unique(ids).to_pylist()}
+        with suppress(OSError):
+            ids = file.read_row_group(group, columns=["instrument_id"]).column("instrument_id")
+            held |= {(day, each) for each in pc.unique(ids).to_pylist()}
     return held
 
 

@@ -19,7 +19,7 @@ from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import explained, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA
 
@@ -58,9 +58,12 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     key = record_key(dataset, day)
     try:
         with store.open(key) as pinned, explained(store.uri_of(key), "`market-data repair` makes it anew"):
-            return _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
+            sums = _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
     except ObjectNotFound:
         return None
+    if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
+        raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
+    return sums
 
 
 def _sums(table: pa.Table) -> dict[Place, Sum]:
@@ -84,7 +87,7 @@ def lost_files(dataset: Dataset, recorded: Sums, there: Container[Place]) -> lis
     return [
         DayObject(*place, ObjectInfo(dataset.path(dataset.layouts[0], *place), told.size, told.crc32c))
         for place, told in recorded.items()
-        if place not in there and (place[1] is not None) is dataset.per_instrument
+        if place not in there
     ]
 
 

@@ -189,11 +189,11 @@ def follow(
 ) -> list[MonthFile]:
     """Brings all else in step with the day files that have landed, and deletes what is gone.
 
-    Publishes the month files and the record, and deletes what is gone, in an order that a killed run cannot spoil.
-        A day file that goes is first taken out of the month files, then deleted from `by_date` last of all: so a run that
-    comes after a kill still sees what remains to be done. As another run may have put it back into a month file in the
-    meantime, those are looked at once more. The record is looked at for every day, as a killed run
-    may have left it behind. What is lost is neither there nor gone: the record and the month files keep it.
+    That takes place in an order that a killed run cannot spoil: a day file that goes is first taken out of the month
+    files, then deleted from `by_date` last of all, so that a run that comes after a kill still sees what remains to be
+    done. As another run may have put it back into a month file in the meantime, those are looked at once more. The
+    record is looked at for every day, as a killed run may have left it behind. What is lost is neither there nor gone:
+    the record and the month files keep it.
     """
     if lost:
         first, last = min(each.day for each in lost), max(each.day for each in lost)
