@@ -27,7 +27,7 @@ from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms import availability as maps
 from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
-from market_data_pipeline.transforms.laws import broken_candle_laws, broken_tick_laws
+from market_data_pipeline.transforms.laws import TICK_COLUMNS, broken_candle_laws, broken_tick_laws
 
 TRADES = DATASETS["trades"]
 AVAILABILITY = DATASETS["available_instruments"]
@@ -205,7 +205,7 @@ def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Obse
     """What a day file holds, read a row group at a time."""
     tick = dataset.kind is Kind.TICKS
     length = dataset.timeframe.microseconds if dataset.timeframe else _MINUTE
-    names = [name for name in ("timestamp", "price", "amount") if name in dataset.own_schema.names]
+    names = [name for name in TICK_COLUMNS if name in dataset.own_schema.names]
     columns = names if tick else dataset.own_schema.names
     lawful = True
     stamps = []

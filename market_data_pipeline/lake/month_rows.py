@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import date
 from threading import Lock
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import explained, row_group_days
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
@@ -47,21 +49,54 @@ def of_group(table: pa.Table, target: Target) -> pa.Table:
 def members_of(target: Target, objects: Iterable[DayObject]) -> list[DayObject]:
     """The day files that belong into a month file, in order of instrument."""
     wanted = dict(target.fields)
-    return sorted(
-        (
-            found
-            for found in objects
-            if found.instrument is None or wanted.items() <= instrument_fields(found.instrument).items()
-        ),
-        key=lambda found: str(found.instrument),
+    return _in_order(
+        found
+        for found in objects
+        if found.instrument is None or wanted.items() <= instrument_fields(found.instrument).items()
     )
 
 
-class MonthRows:
-    """The rows of day files; keeps the bytes of small ones, which several layouts read."""
+def _in_order(objects: Iterable[DayObject]) -> list[DayObject]:
+    return sorted(objects, key=lambda found: str(found.instrument))
 
-    def __init__(self, store: ObjectStore, dataset: Dataset) -> None:
-        self._store, self._dataset = store, dataset
+
+def held_in_month(file: pq.ParquetFile) -> set[tuple[date, str]]:
+    """The days and the ids of the instruments that a month file has rows of, as far as it can be read."""
+    held: set[tuple[date, str]] = set()
+    for group, day in enumerate(row_group_days(file.metadata)):
+        with suppress(OSError):
+            ids = file.read_row_group(group, columns=["instrument_id"]).column("instrument_id")
+            held |= {(day, each) for each in pc.unique(ids).to_pylist()}
+    return held
+
+
+def rows_in_month(file: pq.ParquetFile, day: date, instrument: Instrument | None) -> Iterator[pa.Table]:
+    """The rows that a month file has of an instrument's day; of all instruments with None."""
+    for group, at in enumerate(row_group_days(file.metadata)):
+        if at == day:
+            table = file.read_row_group(group)
+            if instrument is not None:
+                table = table.filter(pc.equal(table.column("instrument_id").cast(pa.string()), instrument.id))
+            yield table
+
+
+def _unless(there: Sequence[DayObject], objects: Iterable[DayObject]) -> list[DayObject]:
+    """Some objects but for those of instruments that are there."""
+    instruments = {found.instrument for found in there}
+    return [found for found in objects if found.instrument not in instruments]
+
+
+class MonthRows:
+    """The rows of day files; keeps the bytes of small ones, which several layouts read.
+
+    Args:
+        store: the lake.
+        dataset: whose rows.
+        lost: day files that are recorded and not there; a month file that still has their rows keeps them.
+    """
+
+    def __init__(self, store: ObjectStore, dataset: Dataset, lost: Iterable[DayObject] = ()) -> None:
+        self._store, self._dataset, self._lost = store, dataset, list(lost)
         self._kept: dict[ObjectInfo, bytes] = {}
         self._room = _KEPT_BYTES
         self._lock = Lock()
@@ -71,8 +106,22 @@ class MonthRows:
         """The dataset's."""
         return self._dataset.schema
 
-    def of(self, target: Target, objects: Sequence[DayObject], _: pq.ParquetFile | None = None) -> list[DayObject]:
-        """Those that belong into the target, in order of instrument, each with its checksum; raises ObjectNotFound."""
+    def of(
+        self, target: Target, day: date, objects: Sequence[DayObject], old: pq.ParquetFile | None = None
+    ) -> list[DayObject]:
+        """Those that belong into the target, in order of instrument, each with its checksum; raises ObjectNotFound.
+
+        One that is lost lies in the month file itself.
+        """
+        listed = self._listed(target, objects)
+        lost = _unless(listed, (each for each in members_of(target, self._lost) if each.day == day))
+        if not lost or old is None:
+            return listed
+        held = held_in_month(old)
+        kept = [replace(each, info=replace(each.info, key=target.key)) for each in lost]
+        return _in_order([*listed, *(each for each in kept if (day, str(each.instrument)) in held)])
+
+    def _listed(self, target: Target, objects: Sequence[DayObject]) -> list[DayObject]:
         return [
             replace(found, info=replace(found.info, crc32c=self._store.crc32c(found.info)))
             for found in members_of(target, objects)
@@ -84,16 +133,20 @@ class MonthRows:
             return digest_of_files((found.instrument, found.info.crc32c or 0) for found in members)
         return digest_of_rows(self.tables(target, members))
 
-    def same(self, target: Target, objects: Sequence[DayObject], _: Sequence[DayObject], digest: str | None) -> bool:
+    def same(
+        self, target: Target, objects: Sequence[DayObject], members: Sequence[DayObject], digest: str | None
+    ) -> bool:
         """Whether the digest of what is listed now is the same; raises ObjectNotFound, ObjectChanged."""
-        return self.digest(target, self.of(target, objects)) == digest
+        listed = self._listed(target, objects)
+        kept = _unless(listed, (each for each in members if each.info.key == target.key))
+        return self.digest(target, _in_order([*listed, *kept])) == digest
 
     def tables(self, target: Target, members: Sequence[DayObject]) -> Iterator[pa.Table]:
         """Their rows as tables of about ROW_GROUP_ROWS, cut between instruments."""
         held: list[pa.Table] = []
         rows = 0
         for found in members:
-            table = self._table(found.info)
+            table = self._kept_rows(found) if found.info.key == target.key else self._table(found.info)
             if not self._dataset.per_instrument:
                 table = of_group(table, target)
             if held and rows + table.num_rows > ROW_GROUP_ROWS:
@@ -103,6 +156,13 @@ class MonthRows:
             rows += table.num_rows
         if rows:
             yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+
+    def _kept_rows(self, found: DayObject) -> pa.Table:
+        uri = self._store.uri_of(found.info.key)
+        with self._store.open(found.info.key) as pinned, explained(uri, "`market-data repair` mends it"):
+            file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+            tables = [self.schema.empty_table(), *rows_in_month(file, found.day, found.instrument)]
+            return pa.concat_tables(tables).unify_dictionaries()
 
     def _table(self, info: ObjectInfo) -> pa.Table:
         content = self._kept.get(info)

@@ -68,8 +68,8 @@ class Contents(Protocol):
         """The columns of the month files."""
         ...
 
-    def of(self, target: Target, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> Sequence[Any]:
-        """The members that belong into a month file, in order; `old` is what it was.
+    def of(self, target: Target, day: date, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> Sequence[Any]:
+        """The members of a day that belong into a month file, in order; `old` is what it was.
 
         Raises:
             ObjectNotFound: one was deleted since it was listed.
@@ -252,7 +252,7 @@ class _Publishing:
         contents = self.contents(target)
         old = None if target.anew else _parquet(self.store, pin)
         try:
-            chosen = {day: contents.of(target, listing[day], old) for day in target.days}
+            chosen = {day: contents.of(target, day, listing[day], old) for day in target.days}
             wanted = {day: contents.digest(target, members) for day, members in chosen.items()}
             return _Outcome(self._splice(target, pin, old, chosen, wanted), chosen, wanted)
         except (ObjectChanged, ObjectNotFound):

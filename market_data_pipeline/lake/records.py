@@ -1,10 +1,11 @@
 """The record of a dataset's day files, as it is kept: one more month file, put together from the same listing.
 
 What it says of a file is what was worked out when the file was encoded. A file that this run did not write keeps what
-the record said, and is read only where nothing was said or it was evidently replaced since.
+the record said, and is read only where nothing was said or it was evidently replaced since. One that is lost stays in
+the record until it is made again, or its source no longer has it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,7 +19,7 @@ from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import explained, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA
 
@@ -57,9 +58,12 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     key = record_key(dataset, day)
     try:
         with store.open(key) as pinned, explained(store.uri_of(key), "`market-data repair` makes it anew"):
-            return _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
+            sums = _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
     except ObjectNotFound:
         return None
+    if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
+        raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
+    return sums
 
 
 def _sums(table: pa.Table) -> dict[Place, Sum]:
@@ -78,10 +82,22 @@ def landed_sums(files: Iterable[DayFile]) -> dict[Place, Sum]:
     }
 
 
+def lost_files(dataset: Dataset, recorded: Sums, there: Container[Place]) -> list[DayObject]:
+    """The day files that are recorded but not there, as they were."""
+    return [
+        DayObject(*place, ObjectInfo(dataset.path(dataset.layouts[0], *place), told.size, told.crc32c))
+        for place, told in recorded.items()
+        if place not in there
+    ]
+
+
 @dataclass(frozen=True)
 class _Recorded:
-    found: DayObject
+    """What is recorded of a day file, and where it lies; None where it is lost."""
+
+    place: Place
     sum: Sum
+    info: ObjectInfo | None
 
 
 class Checksums:
@@ -90,23 +106,28 @@ class Checksums:
     Args:
         store: the lake.
         landed: the day files that the caller has encoded, or has found to be as they should.
+        lost: those that are recorded and not there; they stay in the record.
     """
 
     schema = RECORD_SCHEMA
 
-    def __init__(self, store: ObjectStore, landed: Sums) -> None:
+    def __init__(self, store: ObjectStore, landed: Sums, lost: Iterable[DayObject] = ()) -> None:
         self._store, self._landed = store, landed
+        self._lost = {(found.day, found.instrument) for found in lost}
 
-    def of(self, target: Target, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> list[_Recorded]:
+    def of(
+        self, target: Target, day: date, objects: Sequence[DayObject], old: pq.ParquetFile | None
+    ) -> list[_Recorded]:
         """What is to be recorded of a day's files; raises ObjectNotFound."""
-        if not objects:
-            return []
         with explained(self._store.uri_of(target.key), "`market-data repair` makes it anew"):
-            before = _sums(_of_day(old, objects[0].day)) if old else {}
-        return [
-            _Recorded(found, self._sum(found, before.get((found.day, found.instrument))))
-            for found in sorted(objects, key=lambda found: str(found.instrument))
+            before = _sums(_of_day(old, day)) if old else {}
+        listed = {(day, found.instrument): found for found in objects}
+        members = [
+            *(_Recorded(place, self._sum(found, before.get(place)), found.info) for place, found in listed.items()),
+            # what another run has taken out of the record meanwhile is not lost: it went
+            *(_Recorded(place, before[place], None) for place in self._lost & before.keys() - listed.keys()),
         ]
+        return sorted(members, key=lambda member: str(member.place[1]))
 
     def _sum(self, found: DayObject, before: Sum | None) -> Sum:
         own = self._landed.get((found.day, found.instrument))
@@ -123,19 +144,19 @@ class Checksums:
 
     def digest(self, _: Target, members: Sequence[_Recorded]) -> str | None:
         """Of the files' instruments and checksums."""
-        return digest_of_files((each.found.instrument, each.sum.crc32c) for each in members)
+        return digest_of_files((each.place[1], each.sum.crc32c) for each in members)
 
     def same(self, _: Target, objects: Sequence[DayObject], members: Sequence[_Recorded], __: str | None) -> bool:
         """Whether the very same objects are listed now."""
-        return {_version(found.info) for found in objects} == {_version(each.found.info) for each in members}
+        return {version(found.info) for found in objects} == {version(each.info) for each in members if each.info}
 
     def tables(self, _: Target, members: Sequence[_Recorded]) -> Iterator[pa.Table]:
         """One table for the day."""
         if members:
             rows = [
                 {
-                    "date": each.found.day,
-                    "instrument_id": each.found.instrument and each.found.instrument.id,
+                    "date": each.place[0],
+                    "instrument_id": each.place[1] and each.place[1].id,
                     "rows": each.sum.rows,
                     "bytes": each.sum.size,
                     "crc32c": each.sum.crc32c,
@@ -145,7 +166,8 @@ class Checksums:
             yield pa.Table.from_pylist(rows, RECORD_SCHEMA)
 
 
-def _version(info: ObjectInfo) -> tuple[object, ...]:
+def version(info: ObjectInfo) -> tuple[object, ...]:
+    """Tells an object from another one under its key, as far as its store can without reading it."""
     return info.key, info.size, info.crc32c, info.identity
 
 

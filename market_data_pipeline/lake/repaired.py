@@ -1,24 +1,31 @@
 """Bringing the layouts back in step: whatever is derived is made anew from `by_date`, under the writers' preconditions.
 
-A file of `by_date` itself that is damaged or gone is restored where another layout has what was recorded of it.
+A file of `by_date` itself that is damaged or gone is restored where another layout has what was recorded of it. Rows
+that `by_date` has lost are never taken out of a month file.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+
+import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.day_files import Place, settle
 from market_data_pipeline.lake.differences import Difference, Kind
+from market_data_pipeline.lake.month_rows import held_in_month
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.records import Sum, read_record, record_targets
+from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.records import Sum, lost_files, read_record, record_targets
 from market_data_pipeline.lake.rescue import rescue
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.survey import Survey, group_of
 from market_data_pipeline.lake.verified import PAUSE, verify_days
-from market_data_pipeline.lake.verified_days import in_order
+from market_data_pipeline.lake.verified_days import in_order, list_days
 from market_data_pipeline.lake.writer import publish
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.errors import InstrumentError, LakeError
+from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.records import RECORD
 from market_data_pipeline.model.windows import DAY, by_month, days_between
 
@@ -60,16 +67,16 @@ def repair(
 def _repair_days(
     store: ObjectStore, dataset: Dataset, days: Sequence[date], survey: Survey, pause: float
 ) -> Iterator[Repaired]:
-    def look() -> list[Difference]:
-        return verify_days(store, dataset, days, full=True, survey=survey, pause=pause)
+    def look(at: Sequence[date]) -> list[Difference]:
+        return verify_days(store, dataset, at, full=True, survey=survey, pause=pause)
 
-    found = look()
+    found = look(days)
     if not found:
         return
-    lost = _mend_day_files(store, dataset, days, found)
-    after = look()
-    _mend_month_files(store, dataset, [each for each in after if (each.day, each.instrument) not in lost])
-    left = look()
+    rescued, lost = _mend_day_files(store, dataset, days, found)
+    touched = sorted({*days, *(day for day, _ in rescued)})
+    alone = _mend_month_files(store, dataset, look(touched), lost)
+    left = [replace(each, remedy=alone.get(each.key, each.remedy)) for each in look(touched)]
     yield from (Repaired(each, False) for each in left)
     yield from (Repaired(each, True) for each in found if not any(_same(each, other) for other in left))
 
@@ -80,45 +87,57 @@ def _same(one: Difference, other: Difference) -> bool:
 
 def _mend_day_files(
     store: ObjectStore, dataset: Dataset, days: Sequence[date], found: Sequence[Difference]
-) -> set[Place]:
-    """Mends `by_date`, then the record and the other day layouts; gives the day files that must be made again."""
+) -> tuple[dict[Place, Sum], set[Place]]:
+    """Mends `by_date`, then the record and the other day layouts.
+
+    What only a month file that differs has of any day comes back, too.
+
+    Returns:
+        The day files that are sound now, and those that must be made again.
+    """
     unreadable = any(each.layout == RECORD.name and each.kind is Kind.UNREADABLE for each in found)
     recorded = None if unreadable else read_record(store, dataset, days[0])
     others = {layout.name for layout in dataset.day_layouts[1:]}
-    suspect = {
-        (each.day, each.instrument)
-        for each in found
-        if each.layout == dataset.layouts[0].name
-        or (recorded is None and each.kind is Kind.EXTRA and each.layout in others)
-    }
+    extra = {(each.day, each.instrument) for each in found if each.kind is Kind.EXTRA and each.layout in others}
+    suspect = {(each.day, each.instrument) for each in found if each.layout == dataset.layouts[0].name} | extra
+    there = list_days(store, dataset, _month(days[0]))
+    for each in found:
+        suspect |= _held(store, dataset, each) - there.keys()
     rescued: dict[Place, Sum] = {}
     lost: set[Place] = set()
     for place in in_order((day, instrument) for day, instrument in suspect if day):
         has = rescue(store, dataset, place, (recorded or {}).get(place))
         if has:
             rescued[place] = has
-        else:
+        elif recorded is None or place in recorded or place not in extra:
             lost.add(place)
-    _mend_record(store, dataset, days, found, rescued, lost)
+    _mend_record(store, dataset, days, recorded, rescued, lost.intersection(there))
     copies = {(each.day, each.instrument) for each in found if each.day and each.layout in others}
     settle(store, dataset, in_order({(day, at) for day, at in copies | rescued.keys() if day} - lost))
-    return lost
+    return rescued, lost
 
 
 def _mend_record(
     store: ObjectStore,
     dataset: Dataset,
     days: Sequence[date],
-    found: Sequence[Difference],
-    rescued: dict[Place, Sum],
-    lost: set[Place],
+    recorded: Mapping[Place, Sum] | None,
+    rescued: Mapping[Place, Sum],
+    damaged: Collection[Place],
 ) -> None:
     """Brings the record in step; what is lost stays in it as it was, so that the loss is not forgotten."""
-    wrong = {(RECORD.name, Kind.UNREADABLE), (dataset.layouts[0].name, Kind.ROWS)}
-    anew = any((each.layout, each.kind) in wrong for each in found)
-    without = {day for day, _ in lost}
-    asked = [day for day in (_month(days[0]) if anew else days) if day not in without]
-    publish(store, dataset, record_targets(dataset, asked, anew=anew), rescued)
+    asked = {*(_month(days[0]) if recorded is None else days), *(day for day, _ in rescued)}
+    asked -= {day for day, _ in damaged}
+    targets = record_targets(dataset, asked, anew=recorded is None)
+    if recorded is None:
+        publish(store, dataset, targets, rescued)
+        return
+    missed = lost_files(dataset, recorded, list_days(store, dataset, sorted(asked)))
+    # taken out first: by its footer a record may be right and yet say something else
+    wrong = [place for place, has in rescued.items() if recorded.get(place, has) != has]
+    if wrong:
+        publish(store, dataset, targets, {}, lost=missed, leaving=wrong)
+    publish(store, dataset, targets, rescued, lost=missed)
 
 
 def _month(day: date) -> list[date]:
@@ -126,14 +145,48 @@ def _month(day: date) -> list[date]:
     return list(days_between(start, (start + timedelta(days=31)).replace(day=1) - DAY))
 
 
-def _mend_month_files(store: ObjectStore, dataset: Dataset, found: Sequence[Difference]) -> None:
-    """Makes month files anew, whole, from all day files of their months; what cannot be made stays as it is."""
+def _mend_month_files(
+    store: ObjectStore, dataset: Dataset, found: Sequence[Difference], lost: Collection[Place]
+) -> dict[str, str]:
+    """Makes month files anew, whole, from all day files of their months; what cannot be made stays as it is.
+
+    Returns:
+        Which were left alone because they have rows that `by_date` has lost, each with what to do.
+    """
+    alone: dict[str, str] = {}
     layouts = {layout.name: layout for layout in dataset.month_layouts}
-    for key, name in dict.fromkeys((each.key, each.layout) for each in found if each.layout in layouts):
-        layout = layouts[name]
-        fields = layout.parse(key)
-        days = tuple(_month(layout.day_of(fields)))
-        try:
-            publish(store, dataset, [Target(layout, key, group_of(layout, fields), days, anew=True)], {})
-        except LakeError:  # a day file of it cannot be read, which has a difference of its own
+    for each in {each.key: each for each in found if each.layout in layouts}.values():
+        if only_here := _held(store, dataset, each).intersection(lost):
+            whose = ", ".join(f"{instrument or 'all'} on {day}" for day, instrument in in_order(only_here))
+            alone[each.key] = (
+                f"it alone has rows of {whose}, so it was left as it is: materialize these again, or delete it, and "
+                "`market-data repair` makes it without them"
+            )
             continue
+        layout = layouts[each.layout]
+        fields = layout.parse(each.key)
+        days = tuple(_month(layout.day_of(fields)))
+        # one whose day file cannot be read stays as it is; that has a difference of its own
+        with suppress(LakeError):
+            publish(store, dataset, [Target(layout, each.key, group_of(layout, fields), days, anew=True)], {})
+    return alone
+
+
+def _held(store: ObjectStore, dataset: Dataset, found: Difference) -> set[Place]:
+    """The day files whose rows a month file that differs has, as far as they belong into it and it can be read."""
+    layout = next((layout for layout in dataset.month_layouts if layout.name == found.layout), None)
+    if layout is None:
+        return set()
+    month, held = layout.day_of(layout.parse(found.key)), set()
+    try:
+        with store.open(found.key) as pinned, explained(found.uri):
+            held = held_in_month(pq.ParquetFile(pinned.file, page_checksum_verification=True))
+    except LakeError:
+        return set()
+    held = {(day, text) for day, text in held if day.replace(day=1) == month}
+    if not dataset.per_instrument:
+        return {(day, None) for day, _ in held}
+    with suppress(InstrumentError):
+        places = {(day, Instrument.parse(text)) for day, text in held}
+        return {place for place in places if dataset.path(layout, *place) == found.key}
+    return set()

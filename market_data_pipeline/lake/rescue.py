@@ -1,20 +1,22 @@
 """A day file of `by_date` that is not what was recorded: whether it is sound all the same, and who else has its rows.
 
 The same rows give the same bytes. So a file is sound if its rows, encoded once more, give the very file; and a copy, or
-a month file's rows, are what was written if they give the recorded checksum.
+a month file's rows, are what was written if they give the recorded checksum. Another version of the encoder makes other
+bytes of them: where there is nothing to lose any more, month files that agree on as many rows as recorded are believed.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import stored_fields
 from market_data_pipeline.lake.day_files import Place
-from market_data_pipeline.lake.parquet import explained, row_group_days, write_day_file
+from market_data_pipeline.lake.month_rows import rows_in_month
+from market_data_pipeline.lake.parquet import explained, write_day_file
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
@@ -30,7 +32,8 @@ def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None)
     """Sees to it that a sound file lies in `by_date`, if one can be had.
 
     A sound file is never replaced: a run that has not yet recorded it may have written it. One that is damaged or
-    missing is replaced by what has the recorded checksum.
+    missing is replaced by what has the recorded checksum; one that is missing, or cannot be read at all, else by the
+    rows that the month files have.
 
     Args:
         store: the lake.
@@ -46,11 +49,22 @@ def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None)
         found = _sum_of(store, dataset, place, pinned, told) if pinned else None
         if found:
             return found
-        for staged, has in _candidates(store, dataset, place, told):
+        legible = pinned is not None and _legible(pinned)
+        for staged, has in _candidates(store, dataset, place, told, exactly=legible):
             with suppress(ObjectChanged):
                 store.put(staged, [key], expect=pinned, crc32c=has.crc32c)
                 return has
     return None
+
+
+def _legible(pinned: Pinned) -> bool:
+    pinned.file.seek(0)
+    try:
+        with explained(pinned.info.key):
+            deque(pq.ParquetFile(pinned.file, page_checksum_verification=True).iter_batches(_BATCH), maxlen=0)
+    except LakeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -97,8 +111,13 @@ def _own_tables(dataset: Dataset, pinned: Pinned) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([batch]).select(names).cast(dataset.own_schema)
 
 
-def _candidates(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None) -> Iterator[tuple[Path, Sum]]:
-    """Staged files with the recorded checksum; without a record, copies that are sound."""
+def _candidates(
+    store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None, *, exactly: bool
+) -> Iterator[tuple[Path, Sum]]:
+    """Staged files with the recorded checksum; without a record, copies that are sound.
+
+    Then what the month files have: with the recorded checksum, or (if not `exactly`) in as many rows as recorded.
+    """
     for layout in dataset.day_layouts[1:]:
         with _opened(store, dataset.path(layout, *place)) as pinned:
             has = _sum_of(store, dataset, place, pinned, told) if pinned else None
@@ -107,14 +126,19 @@ def _candidates(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | 
                     pinned.file.seek(0)
                     pinned.file.download(path)
                     yield path, has
-    for layout in dataset.month_layouts if told else ():
-        with store.stage() as path:
-            try:
-                rows = _encode(path, store, dataset, place, _month_tables(store, dataset, layout, place))
-            except LakeError:
-                continue
-            if told and rows == told.rows and _checksum_of(path) == told.crc32c:
-                yield path, told
+    with ExitStack() as staged:
+        found: list[tuple[Path, Sum]] = []
+        for layout in dataset.month_layouts:
+            path = staged.enter_context(store.stage())
+            with suppress(LakeError):
+                if rows := _encode(path, store, dataset, place, _month_tables(store, dataset, layout, place)):
+                    found.append((path, Sum(rows, path.stat().st_size, _checksum_of(path))))
+        if exact := [each for each in found if told and each[1].crc32c == told.crc32c]:
+            yield exact[0]
+            return
+        fitting = [each for each in found if told is None or each[1].rows == told.rows]
+        if not exactly and len({has for _, has in fitting}) == 1:
+            yield fitting[0]
 
 
 def _month_tables(store: ObjectStore, dataset: Dataset, layout: Layout, place: Place) -> Iterator[pa.Table]:
@@ -135,16 +159,8 @@ def _month_tables(store: ObjectStore, dataset: Dataset, layout: Layout, place: P
 
 
 def _of_day(store: ObjectStore, dataset: Dataset, key: str, place: Place) -> Iterator[pa.Table]:
-    day, instrument = place
-    names = dataset.own_schema.names
     with _opened(store, key) as pinned:
-        if pinned is None:
-            return
-        file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
-        groups = [group for group, at in enumerate(row_group_days(file.metadata)) if at == day]
-        columns = list(dict.fromkeys([*names, "instrument_id"]))
-        for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns) if groups else ():
-            table = pa.Table.from_batches([batch])
-            if instrument is not None:
-                table = table.filter(pc.equal(table.column("instrument_id").cast(pa.string()), instrument.id))
-            yield table.select(names).cast(dataset.own_schema)
+        if pinned is not None:
+            file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+            for table in rows_in_month(file, *place):
+                yield table.select(dataset.own_schema.names).cast(dataset.own_schema)

@@ -162,7 +162,7 @@ class _Months:
         if not files:
             return _Expected((), None, None)
         if not self.dataset.per_instrument:
-            members = self.rows.of(target, files)
+            members = self.rows.of(target, day, files)
             rows = sum(table.num_rows for table in self.rows.tables(target, members))
             return _Expected(tuple(files), self.rows.digest(target, members), rows)
         sums = [self.recorded.get((day, found.instrument)) for found in files]

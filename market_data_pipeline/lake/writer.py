@@ -5,15 +5,24 @@ files, and the record of their checksums (`lake.records`), are put together from
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure, Place, land, settle
 from market_data_pipeline.lake.month_rows import MonthRows
 from market_data_pipeline.lake.months import Contents, MonthFile, Target, publish_months, targets_of
-from market_data_pipeline.lake.records import Checksums, Sums, landed_sums, record_targets
+from market_data_pipeline.lake.records import (
+    Checksums,
+    Sum,
+    Sums,
+    landed_sums,
+    lost_files,
+    read_record,
+    record_key,
+    record_targets,
+)
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -90,11 +99,12 @@ def write_days(
         log.info("%s: %d temporary files that killed runs had left were removed", store.uri, strays)
     before = store.bytes_written
     files, failures = land(store, dataset, rows, threads, progress)
-    gone = _gone(store, dataset, days, selection, files, failures)
+    stored, lost = known_files(store, dataset, days)
+    gone = _gone(dataset, [*stored, *map(place_of, lost)], selection, files, failures)
     if quarantine := QUARANTINE.get(dataset.name):
         _delete(store, quarantine, _mended(store, quarantine, days, selection, files, failures))
-    months = _months(store, dataset, days, files, gone, threads)
-    settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
+    lost = [each for each in lost if place_of(each) not in set(gone)]
+    months = follow(store, dataset, days, files, gone=gone, lost=lost, threads=threads)
     return WriteReport(
         dataset,
         tuple(days),
@@ -107,28 +117,45 @@ def write_days(
     )
 
 
+def known_files(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> tuple[list[Place], list[DayObject]]:
+    """What lies in `by_date` on some days, and what is recorded of them and not there.
+
+    A file is recorded after it has landed, and taken out of the record before it goes: what the record had before the
+    listing was made, and the listing has not, is lost or has just gone, by the hand of a run that says so once more.
+    """
+    wanted = set(days)
+    recorded: dict[Place, Sum] = {}
+    for month in {record_key(dataset, day): day for day in days}.values():
+        told = read_record(store, dataset, month) or {}
+        recorded |= {place: each for place, each in told.items() if place[0] in wanted}
+    stored = [place_of(found) for day in days for found in day_objects(store, dataset, day)]
+    return stored, lost_files(dataset, recorded, set(stored))
+
+
+def place_of(found: DayObject) -> Place:
+    """Whose day an object holds."""
+    return found.day, found.instrument
+
+
 def _gone(
-    store: ObjectStore,
     dataset: Dataset,
-    days: Sequence[date],
+    known: Iterable[Place],
     selection: Selection,
     files: Sequence[DayFile],
     failures: Sequence[Failure],
 ) -> list[Place]:
-    """The stored days of instruments that were asked for, could be read, and have no rows any more."""
+    """Of the known day files those of instruments that were asked for, could be read, and have no rows any more."""
     if not dataset.per_instrument:
-        empty = [file.day for file in files if not file.span.rows]
-        return [(day, None) for day in empty if list(day_objects(store, dataset, day))]
+        empty = {file.day for file in files if not file.span.rows}
+        return [place for place in known if place[0] in empty]
     kept = {(file.day, file.instrument) for file in files if file.span.rows}
     kept |= {(failure.day, failure.instrument) for failure in failures}
     # where something could not be told apart, it may be any of those that seem to be missing
     unsure = {failure.day for failure in failures if failure.instrument is None}
     return [
-        (day, found.instrument)
-        for day in days
-        if day not in unsure
-        for found in day_objects(store, dataset, day)
-        if found.instrument and found.instrument in selection and (day, found.instrument) not in kept
+        (day, instrument)
+        for day, instrument in known
+        if day not in unsure and instrument and instrument in selection and (day, instrument) not in kept
     ]
 
 
@@ -141,43 +168,56 @@ def _mended(
     failures: Sequence[Failure],
 ) -> list[Place]:
     """The quarantined days of instruments that were read and have nothing set aside any more, or are gone."""
-    stored = [(day, found.instrument) for day in days for found in day_objects(store, quarantine, day)]
+    stored = [place_of(found) for day in days for found in day_objects(store, quarantine, day)]
     if not stored:
         return []
     aside = [file for file in files if file.rejects]
     clean = {(file.day, file.instrument) for file in files if not file.rejects}
-    gone = set(_gone(store, quarantine, days, selection, aside, failures))
+    gone = set(_gone(quarantine, stored, selection, aside, failures))
     return [place for place in stored if place in clean or place in gone]
 
 
-def _months(
+def follow(
     store: ObjectStore,
     dataset: Dataset,
     days: Sequence[date],
     files: Sequence[DayFile],
-    gone: Sequence[Place],
-    threads: int,
+    *,
+    gone: Sequence[Place] = (),
+    lost: Sequence[DayObject] = (),
+    threads: int = THREADS,
 ) -> list[MonthFile]:
-    """Publishes the month files and the record, and deletes what is gone, in an order that a killed run cannot spoil.
+    """Brings all else in step with the day files that have landed, and deletes what is gone.
 
-    A day file that goes is first taken out of the month files, then deleted from `by_date` last of all: so a run that
-    comes after a kill still sees what remains to be done. As another run may have put it back into a month file in the
-    meantime, those are looked at once more. The record is looked at for every day, as a killed run
-    may have left it behind.
+    That takes place in an order that a killed run cannot spoil: a day file that goes is first taken out of the month
+    files, then deleted from `by_date` last of all, so that a run that comes after a kill still sees what remains to be
+    done. As another run may have put it back into a month file in the meantime, those are looked at once more. The
+    record is looked at for every day, as a killed run may have left it behind. What is lost is neither there nor gone:
+    the record and the month files keep it.
     """
+    if lost:
+        first, last = min(each.day for each in lost), max(each.day for each in lost)
+        log.warning(
+            "%s is recorded but not there%s; `market-data repair %s %s` restores what another layout still has",
+            store.uri_of(lost[0].info.key),
+            f", nor are {len(lost) - 1} others" if len(lost) > 1 else "",
+            first,
+            last,
+        )
     landed = landed_sums(files)
     records = record_targets(dataset, [*days, *(day for day, _ in landed)])
     targets = targets_of(store, dataset, [*landed, *gone])
-    months = publish(store, dataset, [*targets, *records], landed, leaving=frozenset(gone), threads=threads)
+    months = publish(store, dataset, [*targets, *records], landed, lost=lost, leaving=gone, threads=threads)
     if gone:
         _delete(store, dataset, gone)
         again = [*targets_of(store, dataset, gone), *record_targets(dataset, [day for day, _ in gone])]
-        after = publish(store, dataset, again, landed, threads=threads)
+        after = publish(store, dataset, again, landed, lost=lost, threads=threads)
         looked = {month.key: month for month in after}
         months = [
             replace(looked[month.key], changed=True) if month.changed and month.key in looked else month
             for month in months
         ]
+    settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
     return [month for month in months if month.layout != RECORD.name]
 
 
@@ -187,16 +227,17 @@ def publish(
     targets: Sequence[Target],
     landed: Sums,
     *,
-    leaving: frozenset[Place] = frozenset(),
+    lost: Sequence[DayObject] = (),
+    leaving: Collection[Place] = (),
     threads: int = THREADS,
 ) -> list[MonthFile]:
-    """Brings month files and records in step with the day files, of which `landed` are known."""
-    rows, sums = MonthRows(store, dataset), Checksums(store, landed)
+    """Brings month files and records in step with the day files, of which `landed` are known and `lost` are missed."""
+    rows, sums = MonthRows(store, dataset, lost), Checksums(store, landed, lost)
 
     def contents(target: Target) -> Contents:
         return sums if target.layout == RECORD else rows
 
-    return publish_months(store, dataset, targets, contents, leaving=leaving, threads=threads)
+    return publish_months(store, dataset, targets, contents, leaving=frozenset(leaving), threads=threads)
 
 
 def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[Place]) -> None:

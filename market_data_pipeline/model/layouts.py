@@ -32,7 +32,7 @@ _PATTERNS = {
 }
 _OF_DATASET = {"dataset", "data_type", "timeframe"}
 _OF_TIME = {"year", "month", "day"}
-_HIVE = re.compile(r"(?:^|/)(year|month|day|date|venue|data_type)=")
+_HIVE = re.compile(r"(?:^|/)(?:[A-Za-z_]\w*=[^/]*/|(?:year|month|day|date|venue|data_type)=)")
 
 
 def is_hive(path: str) -> bool:

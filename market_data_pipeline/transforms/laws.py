@@ -1,5 +1,6 @@
 """What must hold for ticks and candles, whoever made them. Each law that is broken is named, with the first place."""
 
+import math
 from collections.abc import Iterator
 from datetime import date
 
@@ -9,19 +10,19 @@ import pyarrow.compute as pc
 from market_data_pipeline.model.datasets import TIME, Timeframe
 from market_data_pipeline.model.windows import DAY, microseconds, midnight
 
-TICK_COLUMNS = ("timestamp",)
-"""The columns that the laws of ticks need of every tick dataset."""
-TRADE_COLUMNS = ("timestamp", "price", "amount")
-"""Those that they need of trades and liquidations."""
+TICK_COLUMNS = ("timestamp", "side", "price", "amount")
+"""The columns that the laws of ticks look at, as far as a dataset has them; others of numbers are looked at, too."""
+SIDES = ("buy", "sell", "unknown")
 
 
 def broken_tick_laws(ticks: pa.Table, day: date) -> list[str]:
     """The laws that one day file of ticks breaks.
 
-    Times lie within a day of the file's day (vendors cut by their own clock); prices and amounts are above zero.
+    Times lie within a day of the file's day (vendors cut by their own clock); a side is one of SIDES; prices and
+    amounts are above zero, and every number is finite (what is not known is null).
 
     Args:
-        ticks: rows with TICK_COLUMNS, or TRADE_COLUMNS where the dataset has them.
+        ticks: rows with those of TICK_COLUMNS that the dataset has, or more of its columns.
         day: the file's day.
     """
     near = (midnight(day) - DAY, midnight(day) + 2 * DAY)
@@ -31,10 +32,24 @@ def broken_tick_laws(ticks: pa.Table, day: date) -> list[str]:
             pc.greater_equal(stamps, pa.scalar(near[0], TIME)), pc.less(stamps, pa.scalar(near[1], TIME))
         )
     }
-    for name in ("price", "amount"):
-        if name in ticks.column_names:
-            checks[f"{name} is above zero"] = pc.greater(ticks.column(name), 0)
+    if "side" in ticks.column_names and (known := _known_sides(ticks.column("side"))) is not None:
+        checks[f"side is one of {', '.join(SIDES)}"] = known
+    for field in ticks.schema:
+        column = ticks.column(field.name)
+        if field.name in ("price", "amount"):
+            checks[f"{field.name} is above zero and finite"] = pc.and_(pc.greater(column, 0), pc.less(column, math.inf))
+        elif pa.types.is_floating(field.type):
+            checks[f"{field.name} is finite"] = pc.is_finite(column)
     return list(_broken(ticks, checks))
+
+
+def _known_sides(sides: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Which sides are known, by a look at each text of the dictionaries instead of each row; None where all are."""
+    chunks = [chunk.dictionary_encode() for chunk in sides.chunks]
+    known = [pc.is_in(chunk.dictionary, pa.array([*SIDES, None], pa.string())) for chunk in chunks]
+    if all(pc.all(texts).as_py() for texts in known):
+        return None
+    return pa.chunked_array([texts.take(chunk.indices) for texts, chunk in zip(known, chunks, strict=True)])
 
 
 def broken_candle_laws(candles: pa.Table, day: date, timeframe: Timeframe) -> list[str]:
@@ -88,4 +103,11 @@ def _broken(rows: pa.Table, checks: "dict[str, pa.ChunkedArray]") -> Iterator[st
         where = pc.index(holds, pa.scalar(False)).as_py()
         if where >= 0:
             count = pc.sum(pc.invert(holds)).as_py()
-            yield f"{law}: broken by {count} of {rows.num_rows} rows, first at {rows.column('timestamp')[where]}"
+            yield f"{law}: broken by {count} of {rows.num_rows} rows, first at {_at(rows.column('timestamp')[where])}"
+
+
+def _at(stamp: pa.TimestampScalar) -> str:
+    try:
+        return str(stamp)
+    except (OverflowError, ValueError):  # beyond the years that Python knows
+        return f"{stamp.value} microseconds after 1970"

@@ -6,7 +6,9 @@ import google_crc32c
 import pytest
 
 from market_data_pipeline.lake.records import Sum, read_record, record_key
+from market_data_pipeline.lake.repaired import repair
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.verified import verify
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline_tests.lake.made_up import (
@@ -19,6 +21,7 @@ from market_data_pipeline_tests.lake.made_up import (
     TRADES,
     Look,
     Watched,
+    contents,
     hourly,
     ingest,
     made_ticks,
@@ -112,6 +115,48 @@ def test_a_record_that_a_killed_run_left_behind_is_brought_in_step(ground: Groun
     report = write(ground.again(), TRADES, {(DAY, each): made_trades(DAY, each, seed=1) for each in (BTC_USD, PERP)})
     assert not [file for file in report.files if file.changed]
     Look(ground).assert_layouts_agree([TRADES])
+
+
+def test_a_day_file_that_is_lost_is_remembered_and_comes_back(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    write(ground.store, HOURLY, {(DAY, each): hourly(DAY) for each in (BTC_USD, PERP)})
+    before = contents(ground)
+    key = HOURLY.path(HOURLY.layouts[0], DAY, PERP)
+    ground.store.delete(key)
+    newer = {(DAY, BTC_USD): hourly(DAY, price=5.0)}
+    write(ground.again(), HOURLY, newer, selection=Selection.of(BTC_USD))
+    (warned,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{ground.store.uri_of(key)} is recorded but not there; `market-data repair {DAY} {DAY}`" in warned
+    assert (read_record(ground.again(), HOURLY, DAY) or {}).keys() == {(DAY, BTC_USD), (DAY, PERP)}
+    look = Look(ground)
+    assert {layout.name: look.days(HOURLY, PERP, layout.name) for layout in HOURLY.month_layouts} == {
+        layout.name: {DAY} for layout in HOURLY.month_layouts
+    }
+    found = list(verify(ground.again(), [HOURLY], DAY, DAY, pause=0))
+    assert "nothing lies here; expected" in str(found[0])
+    assert all(each.mended for each in repair(ground.again(), [HOURLY], DAY, DAY, pause=0))
+    Look(ground).assert_layouts_agree([HOURLY])
+    write(ground.again(), HOURLY, {(DAY, BTC_USD): hourly(DAY)}, selection=Selection.of(BTC_USD))
+    assert contents(ground) == before
+
+
+def test_a_day_file_that_is_lost_is_remembered_though_nothing_else_is_left_of_the_day(ground: Ground) -> None:
+    write(ground.store, HOURLY, {(DAY, each): hourly(DAY) for each in (BTC_USD, PERP)})
+    ground.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    write(ground.again(), HOURLY, {}, days=[DAY], selection=Selection.of(BTC_USD))
+    assert (read_record(ground.again(), HOURLY, DAY) or {}).keys() == {(DAY, PERP)}
+    assert all(each.mended for each in repair(ground.again(), [HOURLY], DAY, DAY, pause=0))
+    look = Look(ground)
+    look.assert_layouts_agree([HOURLY])
+    assert look.rows(HOURLY).num_rows == 3
+
+
+def test_a_day_file_that_is_lost_and_that_its_source_no_longer_has_goes(ground: Ground) -> None:
+    write(ground.store, HOURLY, {(DAY, each): hourly(DAY) for each in (BTC_USD, PERP)})
+    ground.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    assert write(ground.again(), HOURLY, {(DAY, BTC_USD): hourly(DAY)}).removed == ((DAY, PERP),)
+    look = Look(ground)
+    look.assert_layouts_agree([HOURLY])
+    assert look.rows(HOURLY).num_rows == 3
 
 
 def test_a_record_that_cannot_be_read_says_what_to_do(ground: Ground, store: ObjectStore) -> None:

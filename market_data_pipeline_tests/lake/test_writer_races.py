@@ -321,6 +321,31 @@ def test_a_day_file_that_goes_while_its_checksum_is_asked_for_is_written(ground:
     Look(ground).assert_layouts_agree([TRADES])
 
 
+def test_a_removed_instrument_that_another_run_takes_for_lost_goes_all_the_same(ground: Ground) -> None:
+    write(ground.store, HOURLY, candle_tables(0, (DAY, PERP), (DAY, FUTURE)))
+    runs = iter((1, 2))
+
+    def cross() -> None:
+        tables = candle_tables(next(runs), (DAY, FUTURE))
+        write(ground.again(), HOURLY, tables, selection=Selection.of(FUTURE), threads=1)
+
+    # the first puts PERP back into the record and the month files, the second sees it there and no day file of it
+    puts_back = once_before("delete", "/by_date/", cross)
+
+    def step(verb: str, key: str) -> None:
+        if verb == "open" and [call for call in watched.calls if call[0] == "delete" and "/by_date/" in call[1]]:
+            misses("open", key)
+        puts_back(verb, key)
+
+    misses = once_before("open", "/by_", cross)
+    watched = Watched(ground.store, step)
+    write(watched, HOURLY, candle_tables(0, (DAY, FUTURE)), threads=1)
+    assert next(runs, None) is None
+    look = Look(ground)
+    look.assert_layouts_agree([HOURLY])
+    assert look.days(HOURLY, PERP, "by_timeframe") == set()
+
+
 def test_a_removed_instrument_that_another_run_put_back_into_a_month_file_goes_again(ground: Ground) -> None:
     write(ground.store, HOURLY, candle_tables(0, (DAY, PERP), (DAY, FUTURE)))
     # it still sees PERP's day file, and so puts PERP into the month files of its own venue and timeframe again

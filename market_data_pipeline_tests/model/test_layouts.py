@@ -337,6 +337,10 @@ def test_a_path_in_another_case_is_told_how_it_should_be_written(
     [
         ("by_date/year=2023/month=05/x.parquet", True),
         ("a/venue=binance/x", True),
+        ("by_date/year-2023/part=1/x.parquet", True),
+        ("a/Year=2023/x", True),
+        ("a/Year=/x", True),
+        ("a/5=6/x", False),
         (PATHS[0][2], False),
         ("a/b=c", False),
     ],

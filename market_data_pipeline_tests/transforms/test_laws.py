@@ -122,11 +122,14 @@ def test_lawful_ticks_reach_a_day_over_both_edges() -> None:
     [
         (f"every timestamp lies within a day of {DAY}", Trade(-1440 * MINUTE - 1, "buy", 1.0, 1.0)),
         (f"every timestamp lies within a day of {DAY}", Trade(2880 * MINUTE, "buy", 1.0, 1.0)),
-        ("price is above zero", Trade(0, "buy", 0.0, 1.0)),
-        ("price is above zero", Trade(0, "buy", -1.0, 1.0)),
-        ("price is above zero", Trade(0, "buy", float("nan"), 1.0)),
-        ("amount is above zero", Trade(0, "buy", 1.0, 0.0)),
-        ("amount is above zero", Trade(0, "buy", 1.0, -1.0)),
+        ("price is above zero and finite", Trade(0, "buy", 0.0, 1.0)),
+        ("price is above zero and finite", Trade(0, "buy", -1.0, 1.0)),
+        ("price is above zero and finite", Trade(0, "buy", float("nan"), 1.0)),
+        ("price is above zero and finite", Trade(0, "buy", float("inf"), 1.0)),
+        ("amount is above zero and finite", Trade(0, "buy", 1.0, 0.0)),
+        ("amount is above zero and finite", Trade(0, "buy", 1.0, -1.0)),
+        ("amount is above zero and finite", Trade(0, "buy", 1.0, float("inf"))),
+        ("side is one of buy, sell, unknown", Trade(0, "BUY", 1.0, 1.0)),
     ],
 )
 def test_a_broken_law_of_ticks_is_named_with_its_first_place(law: str, trade: Trade) -> None:
@@ -134,6 +137,30 @@ def test_a_broken_law_of_ticks_is_named_with_its_first_place(law: str, trade: Tr
     table = trades([good, good, trade, good, trade])
     place = table.column("timestamp")[2]
     assert broken_tick_laws(table, DAY) == [f"{law}: broken by 2 of 5 rows, first at {place}"]
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "in chunks"])
+def test_sides_are_judged_by_the_rows_that_have_them(chunked: bool) -> None:
+    known = trades([Trade(0, side, 1.0, 1.0) for side in ("buy", "sell", "unknown", None)])
+    assert broken_tick_laws(known, DAY) == []
+    table = trades([Trade(0, side, 1.0, 1.0) for side in ("buy", "Sell", "sell", "", "sell")])
+    pieces = pa.concat_tables([table.slice(start, 2) for start in (0, 2, 4)]) if chunked else table
+    (text,) = broken_tick_laws(pieces, DAY)
+    assert text.startswith("side is one of buy, sell, unknown: broken by 2 of 5 rows")
+    assert broken_tick_laws(table.slice(4), DAY) == []
+
+
+def test_a_time_beyond_all_years_is_named_all_the_same() -> None:
+    table = trades([Trade(0, "buy", 1.0, 1.0)])
+    absurd = table.set_column(0, table.schema.field(0), pa.array([2**62]).cast(table.schema.field(0).type))
+    (text,) = broken_tick_laws(absurd, DAY)
+    assert text.endswith("broken by 1 of 1 rows, first at 4611686018427387904 microseconds after 1970")
+
+
+def test_a_number_of_any_tick_is_finite_or_null() -> None:
+    rows = [{"timestamp": MIDNIGHT, "funding_rate": rate} for rate in (0.1, None, float("nan"), float("-inf"))]
+    (text,) = broken_tick_laws(pa.Table.from_pylist(rows, DATASETS["derivative_ticker"].own_schema), DAY)
+    assert text.startswith("funding_rate is finite: broken by 2 of 4 rows")
 
 
 @pytest.mark.parametrize("name", ["book_snapshot_5", "derivative_ticker", "options_chain"])
