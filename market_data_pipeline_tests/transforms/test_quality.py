@@ -1,5 +1,6 @@
 """What is odd: each rule by rows that just pass and just fail, however they are cut; clean streams have nothing odd."""
 
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,7 +25,7 @@ from market_data_pipeline.transforms.quality import (
     oddities,
     rules_of,
 )
-from market_data_pipeline.transforms.quality.ids import hashed
+from market_data_pipeline.transforms.quality.ids import Ids, hashed
 from market_data_pipeline_tests.transforms.test_real_candles import FIXTURES, ONE, bars
 
 DAY = date(2024, 8, 8)
@@ -124,6 +125,40 @@ def test_as_many_duplicates_as_the_threshold_are_let_pass() -> None:
     assert flaws("trades", rows, duplicate_ids=1, missing_ids=2) == [Flaw.DUPLICATE_IDS]
 
 
+@CUTS
+@pytest.mark.parametrize("text", ["x1", "007", "-5", "0x10", "9" * 20])
+def test_an_id_of_another_kind_hides_no_number_that_comes_again(text: str, cut: int | None) -> None:
+    rows = changed(trades(), "id", {1500: text, 1600: "1010"})
+    (odd, holes) = found("trades", rows, cut=cut)
+    assert "1 row of 2880 repeat a trade id, first at 13:20:00" in odd.text
+    assert "2 of 2880 consecutive trade ids are missing" in holes.text
+    (odd,) = found("trades", changed(rows, "id", {1600: text, 1700: "1010"}), cut=cut, missing_ids=9)
+    assert "2 rows of 2880 repeat a trade id, first at 13:20:00" in odd.text
+
+
+def test_texts_of_the_same_number_are_different_ids() -> None:
+    assert flaws("trades", trades(ids=[*(f"{n:04}" for n in range(1440)), *(str(n) for n in range(1440))])) == [
+        Flaw.DUPLICATE_IDS  # from 1,000 on both are written alike
+    ]
+    assert flaws("trades", trades(ids=[*(f"{n:05}" for n in range(1440)), *(str(n) for n in range(1440))])) == []
+
+
+@pytest.mark.parametrize("ids", ["{}", "BTC-{}"])
+def test_ids_that_are_not_consecutive_take_few_bytes_each(ids: str) -> None:
+    numbers = np.random.default_rng(1).permutation(400_000) * 7
+    rows = trades(np.arange(400_000) * 1000, ids=[ids.format(n) for n in numbers]).select(["timestamp", "id"])
+    looking = Ids(Thresholds())
+    tracemalloc.start()
+    for at in range(0, rows.num_rows, 10_000):
+        looking.add(rows.slice(at, 10_000))
+    held, _ = tracemalloc.get_traced_memory()
+    assert list(looking.found()) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 15 * rows.num_rows
+    assert peak - held < 110 * 2**18  # some arrays of as many ranges as are looked at together
+
+
 def test_rows_without_an_id_are_no_duplicates() -> None:
     assert flaws("trades", trades(ids=[None] * 2880)) == []
 
@@ -141,8 +176,22 @@ def test_numbers_that_are_missing_are_told(cut: int | None) -> None:
 def test_ids_that_are_not_consecutive_have_no_holes() -> None:
     assert flaws("trades", trades(ids=[str(n + n // 50) for n in range(2880)])) == []  # a step in 50 is none
     assert flaws("trades", trades(ids=[str(n + n // 150) for n in range(2880)])) == [Flaw.MISSING_IDS]
-    assert flaws("trades", trades(ids=[str(n + 400 * (n // 2000)) for n in range(2880)])) == []  # one in 8 is missing
-    assert flaws("trades", trades(ids=[str(n + 200 * (n // 2000)) for n in range(2880)])) == [Flaw.MISSING_IDS]
+
+
+@CUTS
+def test_a_hole_counts_however_large_it_is(cut: int | None) -> None:
+    for size in (1, 400, 28_800):
+        (odd,) = found("trades", trades(ids=[str(n + size * (n // 2000)) for n in range(2880)]), cut=cut)
+        assert odd.text.startswith(f"{size} of {2880 + size} consecutive trade ids are missing in 1 hole, the largest")
+        assert f"from 2000 to {1999 + size} before 16:40:00" in odd.text
+
+
+@CUTS
+def test_a_venue_that_counts_anew_leaves_nothing_out(cut: int | None) -> None:
+    ids = [str(n + 10**12 * (n // 2000)) for n in range(2880)]
+    assert flaws("trades", trades(ids=ids), cut=cut) == []
+    (odd,) = found("trades", without(trades(ids=ids), (100, 103), (2500, 2504)), cut=cut)
+    assert odd.text.startswith("7 of 2880 consecutive trade ids are missing in 2 holes, the largest from 1000000002500")
 
 
 def test_numbers_in_any_order_have_no_holes() -> None:
