@@ -12,7 +12,6 @@ from market_data_pipeline.transforms.quality.terms import Flaw, Integers, Oddity
 
 _LEAST = 100
 _FEW = 0.01
-_APART = 10
 _STEP = 512
 _MILLISECOND = 1_000
 _NUMBER = r"^(0|[1-9][0-9]{0,17})$"
@@ -80,8 +79,8 @@ class _Counts:
         twice: how many of them are there before.
         first_twice: the time of the first of these.
         steps: how often a number is not followed by the next one.
-        holes: the steps that leave out no more than `_APART` times as many numbers as there are rows; a venue that
-            leaves out more counts anew from there.
+        holes: the steps that leave out no more numbers than there are rows; a venue that leaves out more counts anew
+            from there.
         missing: the numbers that these leave out.
         largest: the largest hole.
         after_largest: the time of the number that follows it.
@@ -140,7 +139,7 @@ class _Ranges:
                 counts.first_twice = min(counts.first_twice, int(times[again > 0].min()))
             left_out = starts - before - 1
             counts.steps += int(np.count_nonzero(left_out > 0))
-            sizes = np.where(left_out <= _APART * counts.rows, np.maximum(left_out, 0), 0)
+            sizes = np.where(left_out <= counts.rows, np.maximum(left_out, 0), 0)
             counts.holes += int(np.count_nonzero(sizes))
             counts.missing += int(sizes.sum())
             at = int(np.argmax(sizes))
@@ -187,8 +186,8 @@ def hashed(texts: pa.StringArray) -> Integers:
 
 def _mixed(words: npt.NDArray[np.uint64], length: int) -> npt.NDArray[np.uint64]:
     """The words of each row as one, by the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    mixed = np.full(len(words), length, np.uint64)
-    for word in words.T:
+    mixed = np.zeros(len(words), np.uint64)
+    for word in (*words.T, np.uint64(length)):
         mixed = (mixed ^ word) + np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
