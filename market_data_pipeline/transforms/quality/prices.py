@@ -123,7 +123,7 @@ class Jumps:
 
 
 class TradeJumps:
-    """Trades whose price jumps and returns."""
+    """Trades whose price jumps and returns, or lies apart at the day's edge."""
 
     columns = ("timestamp", "price")
 
