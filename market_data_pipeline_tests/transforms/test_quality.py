@@ -25,6 +25,7 @@ from market_data_pipeline.transforms.quality import (
     oddities,
     rules_of,
 )
+from market_data_pipeline.transforms.quality import ids as ids_rules
 from market_data_pipeline.transforms.quality.ids import Ids, hashed
 from market_data_pipeline.transforms.quality.terms import Largest
 from market_data_pipeline_tests.transforms.test_real_candles import FIXTURES, ONE, bars
@@ -127,7 +128,7 @@ def test_as_many_duplicates_as_the_threshold_are_let_pass() -> None:
 
 
 @CUTS
-@pytest.mark.parametrize("text", ["x1", "007", "-5", "0x10", "9" * 20])
+@pytest.mark.parametrize("text", ["x1", "007", "-5", "0x10", "9" * 19])
 def test_an_id_of_another_kind_hides_no_number_that_comes_again(text: str, cut: int | None) -> None:
     rows = changed(trades(), "id", {1500: text, 1600: "1010"})
     (odd, holes) = found("trades", rows, cut=cut)
@@ -135,6 +136,22 @@ def test_an_id_of_another_kind_hides_no_number_that_comes_again(text: str, cut: 
     assert "2 of 2880 consecutive trade ids are missing" in holes.text
     (odd,) = found("trades", changed(rows, "id", {1600: text, 1700: "1010"}), cut=cut, missing_ids=9)
     assert "2 rows of 2880 repeat a trade id, first at 13:20:00" in odd.text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ids_are_counted_right_however_many_are_looked_at_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_rules, "_STEP", 3)
+    draw = np.random.default_rng(seed)
+    there = np.setdiff1d(np.arange(5_000, 9_000), draw.integers(5_001, 8_999, 20))
+    again = [there[start : start + draw.integers(1, 900)] for start in draw.integers(0, len(there), 4)]
+    numbers = np.concatenate([*np.array_split(draw.permutation(there[:2_000]), 5), there[2_000:], *again])
+    rows = trades(np.arange(len(numbers)) * 10 * SECOND // 2, ids=[str(n) for n in numbers])
+    twice, holes = found(
+        "trades", rows, cut=int(draw.integers(50, 2_000)), life=Life(DAY, None, False), gap_minutes=1e9
+    )
+    assert twice.text.startswith(f"{len(numbers) - len(there)} rows of {len(numbers)} repeat")
+    missing = 4_000 - len(there)
+    assert holes.text.startswith(f"{missing} of 4000 consecutive trade ids are missing in ")
 
 
 def test_texts_of_the_same_number_are_different_ids() -> None:
@@ -365,6 +382,14 @@ def test_some_wrong_prices_in_a_row_are_one_jump(wrong: list[float], row: int, c
     (told,) = found("trades", trades(prices=prices), cut=cut)
     assert told.text.startswith("1 price lies apart")
     assert f": {wrong[0]:g} beside 100" in told.text or (row == -4 and f": {wrong[-1]:g} beside 100" in told.text)
+
+
+@CUTS
+def test_the_first_jump_is_named_whatever_its_length(cut: int | None) -> None:
+    prices = moving()
+    prices[100:102], prices[1000], prices[1500:1502] = (130, 131), 140, (120, 121)
+    (told,) = found("trades", trades(prices=prices), cut=cut)
+    assert told.text.startswith("3 prices lie apart, first at 00:50:00.000: 130 beside 100.1; the largest at 08:20:00")
 
 
 @CUTS
