@@ -77,7 +77,8 @@ class _Counts:
     Attributes:
         rows: how many there are.
         twice: how many of them are there before.
-        first_twice: the time of the first of these.
+        first_twice: the time of the first of these; where an id comes before its turn, and in its turn again, that of
+            either.
         steps: how often a number is not followed by the next one.
         holes: the steps that leave out no more numbers than there are rows; a venue that leaves out more counts anew
             from there.
