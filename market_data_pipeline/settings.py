@@ -3,6 +3,7 @@
 A setting comes from the environment, else from `.env` in the working folder, else it has its default.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -224,10 +225,11 @@ def _days(text: str) -> int | None:
 def _thresholds(values: Mapping[str, str]) -> Thresholds:
     numbers = {}
     for each in fields(Thresholds):
-        text = values[setting(each.name)]
-        if not _DECIMAL.fullmatch(text):
+        text, most = values[setting(each.name)], each.metadata["most"]
+        if not _DECIMAL.fullmatch(text) or float(text) > most:
+            span = "0 or more" if math.isinf(most) else f"from 0 to {most:g} (0.02 is 2 %)"
             raise SettingError(
-                f"{setting(each.name)} is {text!r}; expected a number, 0 or more: {each.metadata['meaning']}"
+                f"{setting(each.name)} is {text!r}; expected a number, {span}: {each.metadata['meaning']}"
             )
         numbers[each.name] = float(text)
     return Thresholds(**numbers)

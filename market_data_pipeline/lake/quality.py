@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.checked import Finding, findings
 from market_data_pipeline.lake.master import listing_on
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import explained, span_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Dataset, Kind
+from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.instruments import Instrument, Selection
-from market_data_pipeline.model.windows import DAY, midnight
+from market_data_pipeline.model.windows import DAY, microseconds, midnight
 from market_data_pipeline.transforms.quality import Life, Thresholds, columns_of, oddities, rules_of, setting
 
 
@@ -55,19 +56,32 @@ class _Lives:
     """What the lake knows of when instruments could be traded on a day."""
 
     def __init__(self, store: ObjectStore, dataset: Dataset, day: date) -> None:
-        self._day = day
+        self._store, self._dataset, self._day = store, dataset, day
         listed = listing_on(store, day).select(["instrument_id", "available_to"]).to_pylist()
         self._ends: dict[str, datetime | None] = {row["instrument_id"]: row["available_to"] for row in listed}
-        self._before = {found.instrument for found in day_objects(store, dataset, day - DAY)}
+        self._before = {found.instrument: found.info.key for found in day_objects(store, dataset, day - DAY)}
 
     def of(self, instrument: Instrument) -> Life:
         """An instrument that nothing knew before the day may have begun on it; one that expires on it ends early."""
         end = self._ends.get(instrument.id)
         return Life(
             self._day,
-            from_start=instrument.id in self._ends or instrument in self._before,
+            since=self._since(instrument),
             to_end=instrument.expiry != self._day and (end is None or end >= midnight(self._day + DAY)),
         )
+
+    def _since(self, instrument: Instrument) -> int | None:
+        """When its last tick of the day before came: the first pause began then, not at midnight."""
+        start, before = microseconds(midnight(self._day)), self._before.get(instrument)
+        # the last candle does not tell when a price last moved
+        if before is None or self._dataset.kind is not Kind.TICKS:
+            return start if before or instrument.id in self._ends else None
+        try:
+            with self._store.open(before) as pinned, explained(self._store.uri_of(before)):
+                last = span_of(pq.ParquetFile(pinned.file).metadata, self._dataset).last
+        except MarketDataError:  # its own day tells of a file that cannot be read
+            return start
+        return microseconds(last) if last else start
 
 
 def _pieces(store: ObjectStore, key: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -113,6 +113,13 @@ def test_thresholds_and_what_blocks_come_from_the_settings(tmp_path: Path) -> No
     [
         ("MARKET_DATA_QUALITY_GAP_MINUTES", "-1", "MARKET_DATA_QUALITY_GAP_MINUTES is '-1'.*minutes without a tick"),
         ("MARKET_DATA_QUALITY_JUMP", "2%", "MARKET_DATA_QUALITY_JUMP is '2%'; expected a number"),
+        (
+            "MARKET_DATA_QUALITY_JUMP",
+            "2",
+            r"JUMP is '2'; expected a number, from 0 to 1 \(0.02 is 2 %\): fraction by",
+        ),
+        ("MARKET_DATA_QUALITY_CROSSED_SHARE", "5", "CROSSED_SHARE is '5'; expected a number, from 0 to 1"),
+        ("MARKET_DATA_QUALITY_ONE_SIDED_SHARE", "1.01", "ONE_SIDED_SHARE is '1.01'; expected a number, from 0 to 1"),
         ("MARKET_DATA_QUALITY_BLOCKING", "gaps,holes", "'holes' is none of duplicate_ids, missing_ids"),
     ],
 )

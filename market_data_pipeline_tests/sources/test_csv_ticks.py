@@ -272,6 +272,15 @@ class TestTardis:
             f"timestamp is further than a day from 2024-08-08 (first in {path} line 10: '{NOON - 129_600_000_001}')": 2,
         }
 
+    def test_numbers_that_would_overflow_are_set_aside(self, trades):
+        path = trades(tardis_line(price="1" + 30 * "0"), tardis_line(amount="1e308"), tardis_line(price="1e31"))
+        rows, rejects = tardis(path)
+        assert rows["price"].to_pylist() == [1e30]
+        assert rejects.because == {
+            f"amount is above 1e+30 (first in {path} line 3: '1e+308')": 1,
+            f"price is above 1e+30 (first in {path} line 4: '1e+31')": 1,
+        }
+
     def test_rows_set_aside_are_kept_as_they_stood(self, trades, monkeypatch):
         monkeypatch.setattr(unpack, "BLOCK", 300)
         monkeypatch.setattr(usable, "KEPT_OF_A_REASON", 2)
@@ -383,6 +392,15 @@ class TestBinance:
         assert rejects.because == {
             f"qty is not above 0 (first in {path} line 2: '0.0')": 1,
             f"timestamp is further than a day from 2024-08-08 (first in {path} line 3: '{'9' * 18}')": 1,
+        }
+
+    def test_numbers_that_would_overflow_are_set_aside(self, tmp_path):
+        path = write(tmp_path / "u.csv", [UM, UM.replace("0.006", "1e308"), UM.replace("61800.30", "1" + 31 * "0")])
+        rows, rejects = binance(path)
+        assert rows.num_rows == 1
+        assert rejects.because == {
+            f"qty is above 1e+30 (first in {path} line 2: '1e+308')": 1,
+            f"price is above 1e+30 (first in {path} line 3: '1e+31')": 1,
         }
 
     def test_an_empty_archive_is_an_empty_day(self, tmp_path):

@@ -1,5 +1,6 @@
 """What is odd: each rule by rows that just pass and just fail, however they are cut; clean streams have nothing odd."""
 
+import tracemalloc
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -24,7 +25,9 @@ from market_data_pipeline.transforms.quality import (
     oddities,
     rules_of,
 )
-from market_data_pipeline.transforms.quality.ids import hashed
+from market_data_pipeline.transforms.quality import ids as ids_rules
+from market_data_pipeline.transforms.quality.ids import Ids, hashed
+from market_data_pipeline.transforms.quality.terms import Largest
 from market_data_pipeline_tests.transforms.test_real_candles import FIXTURES, ONE, bars
 
 DAY = date(2024, 8, 8)
@@ -33,7 +36,7 @@ SECOND, MINUTE = 1_000_000, 60_000_000
 BTC = Instrument.parse("binance:SPOT_PAIR:BTC-USDT")
 FUTURE = Instrument.parse("deribit:Future:BTC-USD-240808")
 OPTION = Instrument.parse("deribit:Option:BTC-USD-50000-241225-C")
-WHOLE = Life(DAY, from_start=True)
+WHOLE = Life(DAY, since=START)
 
 
 def found(
@@ -124,6 +127,56 @@ def test_as_many_duplicates_as_the_threshold_are_let_pass() -> None:
     assert flaws("trades", rows, duplicate_ids=1, missing_ids=2) == [Flaw.DUPLICATE_IDS]
 
 
+@CUTS
+@pytest.mark.parametrize("text", ["x1", "007", "-5", "0x10", "9" * 19])
+def test_an_id_of_another_kind_hides_no_number_that_comes_again(text: str, cut: int | None) -> None:
+    rows = changed(trades(), "id", {1500: text, 1600: "1010"})
+    (odd, holes) = found("trades", rows, cut=cut)
+    assert "1 row of 2880 repeat a trade id, first at 13:20:00" in odd.text
+    assert "2 of 2880 consecutive trade ids are missing" in holes.text
+    (odd,) = found("trades", changed(rows, "id", {1600: text, 1700: "1010"}), cut=cut, missing_ids=9)
+    assert "2 rows of 2880 repeat a trade id, first at 13:20:00" in odd.text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ids_are_counted_right_however_many_are_looked_at_together(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids_rules, "_STEP", 3)
+    draw = np.random.default_rng(seed)
+    there = np.setdiff1d(np.arange(5_000, 9_000), draw.integers(5_001, 8_999, 20))
+    again = [there[start : start + draw.integers(1, 900)] for start in draw.integers(0, len(there), 4)]
+    numbers = np.concatenate([*np.array_split(draw.permutation(there[:2_000]), 5), there[2_000:], *again])
+    rows = trades(np.arange(len(numbers)) * 10 * SECOND // 2, ids=[str(n) for n in numbers])
+    twice, holes = found(
+        "trades", rows, cut=int(draw.integers(50, 2_000)), life=Life(DAY, None, False), gap_minutes=1e9
+    )
+    assert twice.text.startswith(f"{len(numbers) - len(there)} rows of {len(numbers)} repeat")
+    missing = 4_000 - len(there)
+    assert holes.text.startswith(f"{missing} of 4000 consecutive trade ids are missing in ")
+
+
+def test_texts_of_the_same_number_are_different_ids() -> None:
+    assert flaws("trades", trades(ids=[*(f"{n:04}" for n in range(1440)), *(str(n) for n in range(1440))])) == [
+        Flaw.DUPLICATE_IDS  # from 1,000 on both are written alike
+    ]
+    assert flaws("trades", trades(ids=[*(f"{n:05}" for n in range(1440)), *(str(n) for n in range(1440))])) == []
+
+
+@pytest.mark.parametrize("ids", ["{}", "BTC-{}"])
+def test_ids_that_are_not_consecutive_take_few_bytes_each(ids: str) -> None:
+    numbers = np.random.default_rng(1).permutation(400_000) * 7
+    rows = trades(np.arange(400_000) * 1000, ids=[ids.format(n) for n in numbers]).select(["timestamp", "id"])
+    looking = Ids(Thresholds())
+    tracemalloc.start()
+    for at in range(0, rows.num_rows, 10_000):
+        looking.add(rows.slice(at, 10_000))
+    held, _ = tracemalloc.get_traced_memory()
+    assert list(looking.found()) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 15 * rows.num_rows
+    assert peak - held < 110 * 2**18  # some arrays of as many ranges as are looked at together
+
+
 def test_rows_without_an_id_are_no_duplicates() -> None:
     assert flaws("trades", trades(ids=[None] * 2880)) == []
 
@@ -141,8 +194,23 @@ def test_numbers_that_are_missing_are_told(cut: int | None) -> None:
 def test_ids_that_are_not_consecutive_have_no_holes() -> None:
     assert flaws("trades", trades(ids=[str(n + n // 50) for n in range(2880)])) == []  # a step in 50 is none
     assert flaws("trades", trades(ids=[str(n + n // 150) for n in range(2880)])) == [Flaw.MISSING_IDS]
-    assert flaws("trades", trades(ids=[str(n + 400 * (n // 2000)) for n in range(2880)])) == []  # one in 8 is missing
-    assert flaws("trades", trades(ids=[str(n + 200 * (n // 2000)) for n in range(2880)])) == [Flaw.MISSING_IDS]
+
+
+@CUTS
+def test_a_hole_counts_however_large_it_is(cut: int | None) -> None:
+    for size in (1, 400, 2880):
+        (odd,) = found("trades", trades(ids=[str(n + size * (n // 2000)) for n in range(2880)]), cut=cut)
+        assert odd.text.startswith(f"{size} of {2880 + size} consecutive trade ids are missing in 1 hole, the largest")
+        assert f"from 2000 to {1999 + size} before 16:40:00" in odd.text
+
+
+@CUTS
+def test_a_venue_that_counts_anew_leaves_nothing_out(cut: int | None) -> None:
+    for size in (2881, 10**12):
+        ids = [str(n + size * (n // 2000)) for n in range(2880)]
+        assert flaws("trades", trades(ids=ids), cut=cut) == []
+    (odd,) = found("trades", without(trades(ids=ids), (100, 103), (2500, 2504)), cut=cut)
+    assert odd.text.startswith("7 of 2880 consecutive trade ids are missing in 2 holes, the largest from 1000000002500")
 
 
 def test_numbers_in_any_order_have_no_holes() -> None:
@@ -150,6 +218,7 @@ def test_numbers_in_any_order_have_no_holes() -> None:
     assert flaws("trades", trades(ids=[str(n) for n in order]), cut=100) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), unique=True))
 def test_different_texts_have_different_hashes(texts: list[str]) -> None:
     assert len(set(hashed(pa.array(texts, pa.string())).tolist())) == len(texts)
@@ -221,11 +290,50 @@ def test_the_edges_of_the_day_count_where_the_instrument_was_there() -> None:
     at = np.arange(7 * 60, 15 * 60) * MINUTE
     early, late = "00:00:00.000 to 07:00:00.000", "14:59:00.000 to 00:00:00.000"
     for from_start, to_end in ((True, True), (False, True), (True, False), (False, False)):
-        texts = [each.text for each in found("trades", trades(at), life=Life(DAY, from_start, to_end))]
+        texts = [
+            each.text for each in found("trades", trades(at), life=Life(DAY, START if from_start else None, to_end))
+        ]
         assert (early in "".join(texts), late in "".join(texts)) == (from_start, to_end)
     # a tick before midnight proves that it was there
-    (odd,) = found("trades", trades(np.r_[-SECOND, at]), life=Life(DAY, False, False))
+    (odd,) = found("trades", trades(np.r_[-SECOND, at]), life=Life(DAY, None, False))
     assert early in odd.text
+
+
+@CUTS
+def test_a_rhythm_is_told_by_seconds_too(cut: int | None) -> None:
+    for seconds, odd in ((299, False), (300, True), (3_000, True)):
+        at = np.sort(np.r_[np.arange(seconds), np.arange(seconds), 0]) * SECOND
+        assert flaws("trades", trades(at), cut=cut) == [Flaw.GAPS] * odd
+    (told,) = found("trades", trades(at), cut=cut)
+    assert told.text.startswith("1 gap: 00:49:59.000 to 00:00:00.000, on a day where up to 10 minutes are usual")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_trades_in_bursts_has_no_gaps(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    starts = draw.integers(0, 86_400, 14)
+    at = np.sort((starts[:, None] + draw.exponential(3, (14, 60)).cumsum(axis=1)).ravel())
+    assert flaws("trades", trades((at[at < 86_400] * SECOND).astype(np.int64))) == []
+
+
+@CUTS
+def test_a_gap_over_midnight_counts_from_the_last_tick_before_it(cut: int | None) -> None:
+    def gaps(before: int, after: int, every: int = MINUTE) -> list[str]:
+        at = np.arange(after, 86_400 * SECOND, every)
+        return [each.text for each in found("trades", trades(at), life=Life(DAY, START - before), cut=cut)]
+
+    assert gaps(5 * MINUTE, 5 * MINUTE) == []
+    (text,) = gaps(5 * MINUTE, 5 * MINUTE + 1)
+    assert text.startswith("1 gap: 23:55:00.000 of the day before to 00:05:00.000,")
+    # what was a gap before midnight was told there, by the instrument's own rhythm
+    assert gaps(10 * MINUTE + 1, MINUTE) == []
+    assert gaps(30 * MINUTE, 15 * MINUTE, 4 * MINUTE)[0].startswith("1 gap: 23:30:00.000 of the day before")
+    assert gaps(45 * MINUTE, 15 * MINUTE, 4 * MINUTE) == []
+    # a tick of the day's own file may come before midnight, or the other day's last one after it
+    for stray, odd in ((-4 * MINUTE, False), (-6 * MINUTE, True), (4 * MINUTE, False)):
+        at = np.r_[min(stray, MINUTE), np.arange(4 * MINUTE + 2, 86_400 * SECOND, MINUTE)]
+        life = Life(DAY, START + max(stray, -9 * MINUTE))
+        assert flaws("trades", trades(at), life=life, cut=cut) == [Flaw.GAPS] * odd
 
 
 def test_liquidations_have_no_gaps() -> None:
@@ -252,7 +360,7 @@ def test_a_price_that_jumps_and_returns_is_told(row: int, cut: int | None) -> No
         assert flaws("trades", trades(prices=prices), cut=cut) == [Flaw.PRICE_JUMPS] * odd, factor
     prices[row] = 150
     (told,) = found("trades", trades(prices=prices), cut=cut)
-    assert told.text.startswith("1 price jumps and returns, first at ")
+    assert told.text.startswith("1 price lies apart, first at ")
     assert f"{30 * row // 3600:02}:{30 * row // 60 % 60:02}:{30 * row % 60:02}.000: 150 beside 100" in told.text
     assert flaws("trades", trades(prices=prices), cut=cut, jump=0.6) == []
 
@@ -262,7 +370,79 @@ def test_a_wrong_price_of_several_trades_is_one_jump(cut: int | None) -> None:
     prices = moving()
     prices[1000:1004] = 120
     (told,) = found("trades", trades(prices=prices), cut=cut)
-    assert told.text.startswith("1 price jumps")
+    assert told.text.startswith("1 price lies apart")
+
+
+@CUTS
+@pytest.mark.parametrize("wrong", [[150.0, 60.0], [60.0, 61.0, 62.0], [130.0, 131.0, 129.0, 130.5]])
+@pytest.mark.parametrize("row", [0, 1, 96, 1000, -5, -4])
+def test_some_wrong_prices_in_a_row_are_one_jump(wrong: list[float], row: int, cut: int | None) -> None:
+    prices = moving()
+    prices[row : row + len(wrong) or None] = wrong
+    (told,) = found("trades", trades(prices=prices), cut=cut)
+    assert told.text.startswith("1 price lies apart")
+    assert f": {wrong[0]:g} beside 100" in told.text or (row == -4 and f": {wrong[-1]:g} beside 100" in told.text)
+
+
+@CUTS
+def test_the_first_jump_is_named_whatever_its_length(cut: int | None) -> None:
+    prices = moving()
+    prices[100:102], prices[1000], prices[1500:1502] = (130, 131), 140, (120, 121)
+    (told,) = found("trades", trades(prices=prices), cut=cut)
+    assert told.text.startswith("3 prices lie apart, first at 00:50:00.000: 130 beside 100.1; the largest at 08:20:00")
+
+
+@CUTS
+def test_five_prices_in_a_row_are_a_market_that_moves(cut: int | None) -> None:
+    prices = moving()
+    prices[1000:1005] = [130, 131, 129, 130, 131]
+    assert flaws("trades", trades(prices=prices), cut=cut) == []
+
+
+@CUTS
+@pytest.mark.parametrize(("row", "clock"), [(0, "00:00:00"), (2879, "23:59:30")])
+def test_the_first_and_the_last_price_of_a_day_are_compared(row: int, clock: str, cut: int | None) -> None:
+    prices = moving()
+    for factor, odd in ((1.018, False), (1.03, True), (1 / 1.03, True)):
+        prices[row] = 100 * factor
+        assert flaws("trades", trades(prices=prices), cut=cut) == [Flaw.PRICE_JUMPS] * odd, factor
+    (told,) = found("trades", trades(prices=prices), cut=cut)
+    assert told.text.startswith(f"1 price lies apart, first at {clock}.000: 97.0874 beside 100")
+    # nobody knows what a price was before an instrument began, or after it ended
+    assert flaws("trades", trades(prices=prices), life=Life(DAY, None, False), cut=cut) == []
+
+
+@pytest.mark.parametrize("prices", [np.r_[np.full(5, 100.0), moving() * 1.3], np.r_[moving(), np.full(5, 130.0)]])
+def test_a_market_that_moves_near_midnight_and_stays_is_none(prices: np.ndarray[Any, Any]) -> None:
+    prices = prices + 0.01 * (np.arange(len(prices)) % 2)
+    assert flaws("trades", trades(np.arange(len(prices)) * 29_900_000, prices=prices)) == []
+
+
+@pytest.mark.parametrize("cut", [None, 5_000])
+def test_a_lower_threshold_still_finds_the_largest_jump(cut: int | None) -> None:
+    bounces = 3 * Largest.MOST
+    prices = 100 + 0.1 * (np.arange(bounces) % 2)
+    prices[-50] = 150
+    rows = trades(np.arange(bounces) * 2_880_000, prices=prices)
+    for limits in ({}, {"jump": 0}):
+        (told,) = found("trades", rows, cut=cut, **limits)
+        assert told.text.startswith("1 price lies apart, first at 23:57:36.000: 150 beside 100.1")
+    (told,) = found("trades", rows, cut=cut, jump=0, jump_factor=0)
+    assert told.text.startswith(f"at least {Largest.MOST} prices lie apart")
+    assert "the largest at 23:57:36.000: 150 beside 100.1" in told.text
+
+
+@pytest.mark.parametrize("limits", [{"gap_minutes": 0.0, "gap_factor": 0.0}, {"jump": 0.0, "jump_factor": 0.0}])
+def test_thresholds_of_nothing_take_no_more_memory(limits: dict[str, float]) -> None:
+    stamps = np.arange(400_000) * 216_000
+    rows = trades(stamps, ids=[None] * len(stamps))
+    rules = rules_of(DATASETS["trades"], BTC, WHOLE, Thresholds(**limits))
+    pieces = [rows.slice(at, 10_000).select(columns_of(rules)) for at in range(0, len(stamps), 10_000)]
+    tracemalloc.start()
+    assert len(list(oddities(rules, pieces))) == 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 2**20
 
 
 def test_a_jump_must_be_large_beside_the_instruments_own_moves() -> None:
@@ -451,7 +631,7 @@ def test_what_is_found_does_not_depend_on_how_rows_were_cut(seed: int, cut: int)
         ids=[str(n) for n in np.r_[0:900] + 3 * (np.arange(900) > draw.integers(0, 900))],
         prices=prices,
     )
-    rows = changed(rows, "id", {int(draw.integers(0, 900)): "17"})
+    rows = changed(rows, "id", {int(draw.integers(18, 900)): "17"})
     assert found("trades", rows, cut=cut) == found("trades", rows)
 
 
@@ -469,7 +649,9 @@ def test_recorded_trades_end_where_the_recording_does() -> None:
         day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=number)).date()
         texts[day] = [
             each.text
-            for each in found("trades", rows.filter(pa.array(days == number)), life=Life(day, from_start=True))
+            for each in found(
+                "trades", rows.filter(pa.array(days == number)), life=Life(day, since=microseconds(midnight(day)))
+            )
         ]
     assert texts == {
         date(2019, 10, 11): [],
@@ -482,6 +664,6 @@ def test_a_real_hole_in_recorded_candles_is_found() -> None:
     whole, torn = date(2016, 10, 8), date(2018, 4, 4)
     for day, told in ((whole, []), (torn, ["16:47:00.000 to 00:00:00.000"])):
         rows = bars(f"coinbase_minute_{day}_BTCUSD.csv.gz", day, ONE.length)
-        texts = [each.text for each in found("ohlcv_1m", rows, life=Life(day, from_start=True))]
+        texts = [each.text for each in found("ohlcv_1m", rows, life=Life(day, since=microseconds(midnight(day))))]
         assert len(texts) == len(told)
         assert all(span in text for span, text in zip(told, texts, strict=True))

@@ -16,7 +16,15 @@ from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
 from market_data_pipeline.sources.formats.unpack import Origin, first_line
-from market_data_pipeline.sources.formats.usable import Sieve, all_rows, far_from, not_positive, sides, usable_rows
+from market_data_pipeline.sources.formats.usable import (
+    Sieve,
+    all_rows,
+    far_from,
+    not_positive,
+    sides,
+    too_large,
+    usable_rows,
+)
 
 
 class Market(StrEnum):
@@ -54,7 +62,7 @@ def read_binance_trades(path: Origin, market: Market, day: date, rejects: Reject
 
     With or without a header; milli- or microseconds, told apart by the size of the first block's times. The taker sold
     where the buyer was the maker. Set aside are rows further than a day from the file's day and those
-    without a side or with a price or quantity that is not above 0.
+    without a side or with a price or quantity that is not above 0 or is above 1e30.
 
     Args:
         path: the file.
@@ -145,7 +153,9 @@ def _batch(block: Block, unit: int, sieve: Sieve, day: date) -> pa.RecordBatch:
     maker = rows.column("is_buyer_maker").cast(pa.int32())
     side, fault = sides(pa.DictionaryArray.from_arrays(maker, _MAKER))
     price, amount = rows.column("price"), rows.column("qty")
-    faults += [fault, not_positive("price", price), not_positive("qty", amount)]
+    faults.append(fault)
+    for name, values in (("price", price), ("qty", amount)):
+        faults += [not_positive(name, values), too_large(name, values)]
     columns = {
         "timestamp": stamps,
         "local_timestamp": stamps,

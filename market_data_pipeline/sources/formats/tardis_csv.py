@@ -22,6 +22,7 @@ from market_data_pipeline.sources.formats.usable import (
     far_from,
     not_positive,
     sides,
+    too_large,
     unlike,
     usable_rows,
 )
@@ -49,8 +50,8 @@ def read_tardis(
     """Streams one file, in its order.
 
     Set aside are rows of another exchange or symbol, rows further than a day from the file's day, and in
-    trades and liquidations those without a side or with a price or amount that is not above 0. Columns may stand in any
-    order; unknown ones are ignored.
+    trades and liquidations those without a side or with a price or amount that is not above 0 or is above 1e30. Columns
+    may stand in any order; unknown ones are ignored.
 
     Args:
         path: the file.
@@ -104,7 +105,9 @@ def own_rows(block: Block, dataset: Dataset, day: date, exchange: str) -> tuple[
     ]
     if dataset.name in _EVENTS:
         columns["side"], fault = sides(columns["side"])
-        faults += [fault, not_positive("price", columns["price"]), not_positive("amount", columns["amount"])]
+        faults.append(fault)
+        for name in ("price", "amount"):
+            faults += [not_positive(name, columns[name]), too_large(name, columns[name])]
     return all_rows(dataset, columns), faults
 
 

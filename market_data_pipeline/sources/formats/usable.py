@@ -23,6 +23,8 @@ KEPT_OF_A_FILE = 20_000
 """Rows of a file that are kept in all, so that a rotten grouped file cannot fill memory."""
 LONGEST_TEXT = 2_000
 """Characters of a row that are kept."""
+MOST = 1e30
+"""What a price or an amount may be."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,13 @@ def not_positive(name: str, values: pa.Array) -> Fault | None:
     if not len(values) or pc.min(values).as_py() > 0:
         return None
     return Fault(f"{name} is not above 0", values.to_numpy() <= 0, values)
+
+
+def too_large(name: str, values: pa.Array) -> Fault | None:
+    """Numbers that no market has; no nulls. Sums of them and their products would overflow in the candles."""
+    if not len(values) or pc.max(values).as_py() <= MOST:
+        return None
+    return Fault(f"{name} is above {MOST:g}", values.to_numpy() > MOST, values)
 
 
 def unlike(name: str, values: pa.DictionaryArray, wanted: Callable[[str], bool], expected: str) -> Fault | None:

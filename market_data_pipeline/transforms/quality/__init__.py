@@ -36,14 +36,14 @@ FLAWS: dict[str, tuple[Flaw, ...]] = {
 def rules_of(dataset: Dataset, instrument: Instrument, life: Life, thresholds: Thresholds) -> list[Rule]:
     """The rules for one instrument's day of a dataset that stands in FLAWS."""
     if dataset.kind is Kind.CANDLES:
-        return [CandleJumps(thresholds), FlatPrices(life, thresholds)]
+        return [CandleJumps(life, thresholds), FlatPrices(life, thresholds)]
     rules: list[Rule] = [Order(thresholds)]
     if Flaw.GAPS in FLAWS[dataset.name]:
         rules.append(Gaps(life, thresholds))
     if Flaw.NOT_POSITIVE in FLAWS[dataset.name]:
         rules += [NotPositive(), Ids(thresholds)]
     if Flaw.PRICE_JUMPS in FLAWS[dataset.name]:
-        rules.append(TradeJumps(thresholds))
+        rules.append(TradeJumps(life, thresholds))
     if dataset.name in _BOOKS:
         two_sided = instrument.type is not InstrumentType.OPTION
         rules.append(Book(_BOOKS[dataset.name], thresholds, two_sided=two_sided))

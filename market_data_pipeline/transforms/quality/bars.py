@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from market_data_pipeline.transforms.quality.prices import Jumps
-from market_data_pipeline.transforms.quality.terms import Flaw, Oddity, Thresholds, plural, reals_of, stamps_of
+from market_data_pipeline.transforms.quality.terms import Flaw, Oddity, Thresholds, at_least, reals_of, stamps_of
 from market_data_pipeline.transforms.quality.times import Life, Pauses, told
 
 _PATH = ("open", "high", "low", "close")
@@ -17,8 +17,8 @@ class CandleJumps:
 
     columns = ("timestamp", *_PATH)
 
-    def __init__(self, thresholds: Thresholds) -> None:
-        self._jumps = Jumps(thresholds)
+    def __init__(self, life: Life, thresholds: Thresholds) -> None:
+        self._jumps = Jumps(life, thresholds)
 
     def add(self, rows: pa.Table) -> None:
         """Looks at some rows."""
@@ -28,7 +28,7 @@ class CandleJumps:
 
     def found(self) -> Iterator[Oddity]:
         """The jumps."""
-        yield from self._jumps.found("price", "look at the trades of that minute, and at the venue's own candle")
+        yield from self._jumps.found("look at the trades of that minute, and at the venue's own candle")
 
 
 class FlatPrices:
@@ -54,7 +54,7 @@ class FlatPrices:
         """The stretches."""
         limit, stretches = self._pauses.found()
         if stretches:
-            count = plural(len(stretches), "stretch", "stretches")
+            count = at_least(len(stretches), "stretch", "stretches")
             yield Oddity(
                 Flaw.FLAT_PRICES,
                 f"{count} without a move of the price: {told(stretches, limit)}",

@@ -1,10 +1,11 @@
 """What quality is spoken of in: what may be odd about a day's rows, the thresholds, and a rule that looks for it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +36,18 @@ class Flaw(StrEnum):
 
 
 def _threshold(default: float, meaning: str) -> float:
-    value: float = field(default=default, metadata={"meaning": meaning})
+    value: float = field(default=default, metadata={"meaning": meaning, "most": math.inf})
+    return value
+
+
+def _share(default: float, meaning: str) -> float:
+    value: float = field(default=default, metadata={"meaning": meaning, "most": 1.0})
     return value
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From where on something is odd; each has its meaning, with the unit, beside it."""
+    """From where on something is odd; each has its meaning, with the unit, and the most that it may be beside it."""
 
     duplicate_ids: float = _threshold(0, "rows that may repeat a trade id of the day")
     missing_ids: float = _threshold(0, "numbers that may be missing from trade ids that are consecutive otherwise")
@@ -51,12 +57,16 @@ class Thresholds:
     gap_factor: float = _threshold(
         10, "how many times the instrument's own rhythm (99 of 100 of the day's pauses are shorter) a gap must last"
     )
-    jump: float = _threshold(0.02, "fraction by which a price may jump and return")
+    jump: float = _share(0.02, "fraction by which a price may jump and return")
     jump_factor: float = _threshold(
         10, "how many times the instrument's own moves (99 of 100 of the day's are smaller) such a jump must be"
     )
-    crossed_share: float = _threshold(0.0001, "share of the day's time in which a book may be crossed or locked")
-    one_sided_share: float = _threshold(0.01, "share of the day's time in which a book may lack a side; not of options")
+    crossed_share: float = _share(
+        0.0001, "share of the time between a day's books in which a book may be crossed or locked"
+    )
+    one_sided_share: float = _share(
+        0.01, "share of the time between a day's books in which a book may lack a side; not of options"
+    )
 
 
 def setting(threshold: str) -> str:
@@ -82,7 +92,10 @@ class Oddity:
 
 
 class Rule(Protocol):
-    """Looks for one flaw in rows that come in pieces, in the order of their file; bounded in memory."""
+    """Looks for one flaw in rows that come in pieces, in the order of their file.
+
+    Bounded in memory, but for `ids.Ids`, which says what it keeps.
+    """
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,6 +111,30 @@ class Rule(Protocol):
         ...
 
 
+class Largest:
+    """The `MOST` largest of some things with what is told of each, the earlier ones where they are equal."""
+
+    MOST = 10_000
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[npt.NDArray[Any], ...]] = []
+        self._count = 0
+
+    def add(self, *columns: npt.NDArray[Any]) -> None:
+        """Takes some things, their sizes first."""
+        self._kept.append(columns)
+        self._count += len(columns[0])
+        if self._count > 2 * self.MOST:
+            self._kept = [self.all()]
+            self._count = self.MOST
+
+    def all(self) -> tuple[npt.NDArray[Any], ...]:
+        """What is kept, in the order in which it came; something must have been added."""
+        columns = [np.concatenate(parts) for parts in zip(*self._kept, strict=True)]
+        kept = np.sort(np.argsort(-columns[0], kind="stable")[: self.MOST])
+        return tuple(column[kept] for column in columns)
+
+
 def stamps_of(rows: pa.Table, column: str = "timestamp") -> Integers:
     """A column of times as microseconds since 1970 UTC."""
     return np.asarray(rows.column(column).combine_chunks().view(pa.int64()))
@@ -111,6 +148,11 @@ def reals_of(rows: pa.Table, column: str) -> Reals:
 def clock(stamp: int) -> str:
     """A time of day, for people."""
     return (EPOCH + timedelta(microseconds=int(stamp))).strftime("%H:%M:%S.%f")[:-3]
+
+
+def at_least(count: int, what: str, whats: str) -> str:
+    """As `plural`, of things of which the largest were kept."""
+    return f"{'at least ' if count >= Largest.MOST else ''}{plural(count, what, whats)}"
 
 
 def plural(count: int, what: str, whats: str = "") -> str:

@@ -13,15 +13,17 @@ from market_data_pipeline.transforms.quality.terms import (
     SECOND,
     Flaw,
     Integers,
+    Largest,
     Oddity,
     Thresholds,
+    at_least,
     clock,
     plural,
     stamps_of,
 )
 
-RHYTHM = 60
-"""Minutes with ticks that a day must have before it has a rhythm: what trades now and then has no gaps."""
+RHYTHM_MINUTES, RHYTHM_SECONDS = 60, 300
+"""Minutes, or seconds, with ticks that a day must have before it has a rhythm: what trades now and then has no gaps."""
 _DAY = DAY // timedelta(microseconds=1)
 _SHOWN = 3
 
@@ -32,12 +34,13 @@ class Life:
 
     Attributes:
         day: the day.
-        from_start: whether it could be traded from the day's start on, so that ticks must come by then.
+        since: when it was last seen before the day's ticks, in microseconds since 1970 UTC: the last tick of the day
+            before, or the day's start where it is only known to have been there. None where nothing is known before it.
         to_end: whether it could be traded until the day's end.
     """
 
     day: date
-    from_start: bool = False
+    since: int | None = None
     to_end: bool = True
 
     @property
@@ -54,7 +57,7 @@ class Life:
 class Pauses:
     """The long pauses between the events of a day, measured against the day's own rhythm.
 
-    The rhythm is told by minutes with events, not by events: a hundred trades of one order are no rhythm.
+    The rhythm is told by minutes and seconds with events, not by events: a hundred trades of one order are no rhythm.
 
     Args:
         life: from when to when events must come.
@@ -64,42 +67,52 @@ class Pauses:
 
     def __init__(self, life: Life, least: float, factor: float) -> None:
         self._life, self._least, self._factor = life, least, factor
-        self._minutes = np.zeros(_DAY // MINUTE, bool)
-        self._last: int | None = life.start if life.from_start else None
-        self._long: list[tuple[int, int]] = []
+        self._seconds = np.zeros(_DAY // SECOND, bool)
+        self._last = life.since
+        self._earliest = life.start if life.since is None else min(life.since, life.start)
+        self._long = Largest()
 
     def see(self, stamps: Integers) -> None:
-        """Takes the times of some events, rising; those outside the day count as its edges."""
+        """Takes the times of some events, rising; those far before the day or after it count as its edges."""
         if not len(stamps):
             return
         start, end = self._life.start, self._life.end
         inside = stamps[(stamps >= start) & (stamps < end)]
-        self._minutes[(inside - start) // MINUTE] = True
-        clipped = np.clip(stamps, start, end)
+        self._seconds[(inside - start) // SECOND] = True
+        self._pause(np.clip(stamps, self._earliest, end))
+
+    def _pause(self, stamps: Integers) -> None:
         if self._last is not None:
-            clipped = np.r_[self._last, clipped]
-        where = np.flatnonzero(np.diff(clipped) > self._least * MINUTE)
-        self._long += zip(clipped[where].tolist(), clipped[where + 1].tolist(), strict=True)
-        self._last = int(clipped[-1])
+            stamps = np.r_[self._last, stamps]
+        lengths = np.diff(stamps)
+        where = np.flatnonzero(lengths > self._least * MINUTE)
+        self._long.add(lengths[where], stamps[where], stamps[where + 1])
+        self._last = int(stamps[-1])
 
     def found(self) -> tuple[float, list[tuple[int, int]]]:
         """The minutes that a pause must exceed on this day, and the pauses that do; none where there is no rhythm."""
-        active = np.flatnonzero(self._minutes)
-        if len(active) < RHYTHM or self._last is None:
+        active = np.flatnonzero(self._seconds.reshape(-1, MINUTE // SECOND).any(axis=1))
+        if len(active) < RHYTHM_MINUTES and np.count_nonzero(self._seconds) < RHYTHM_SECONDS:
             return self._least, []
+        if self._life.to_end:
+            self._pause(np.array([self._life.end]))
         # the lower value: of fewer than a hundred pauses the longest is not its own measure
         usual = float(np.quantile(np.diff(active), 0.99, method="lower"))
         limit = max(self._least, self._factor * usual)
-        pauses = list(self._long)
-        if self._life.to_end:
-            pauses.append((self._last, self._life.end))
-        return limit, [(start, end) for start, end in pauses if end - start > limit * MINUTE]
+        _, starts, ends = self._long.all()
+        # what was long enough before midnight was told of the day before
+        starts = np.where(self._life.start - starts > limit * MINUTE, self._life.start, starts)
+        odd = ends - starts > limit * MINUTE
+        return limit, list(zip(starts[odd].tolist(), ends[odd].tolist(), strict=True))
 
 
 def told(pauses: list[tuple[int, int]], limit: float) -> str:
     """The pauses in words, the longest first."""
     longest = sorted(pauses, key=lambda pause: pause[0] - pause[1])
-    spans = [f"{clock(start)} to {clock(end)}" for start, end in longest[:_SHOWN]]
+    spans = [
+        f"{clock(start)}{' of the day before' * (start // _DAY < (end - 1) // _DAY)} to {clock(end)}"
+        for start, end in longest[:_SHOWN]
+    ]
     more = f" and {len(pauses) - _SHOWN} more" if len(pauses) > _SHOWN else ""
     return f"{', '.join(spans)}{more}, on a day where up to {limit:g} minutes are usual"
 
@@ -122,7 +135,7 @@ class Gaps:
         if gaps:
             yield Oddity(
                 Flaw.GAPS,
-                f"{plural(len(gaps), 'gap')}: {told(gaps, limit)}",
+                f"{at_least(len(gaps), 'gap', 'gaps')}: {told(gaps, limit)}",
                 ("gap_minutes", "gap_factor"),
                 "fetch the day again, or look whether the venue was down",
             )
