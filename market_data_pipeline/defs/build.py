@@ -10,9 +10,10 @@ from market_data_pipeline.defs.io_manager import LakeIOManager
 from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import daily_job, daily_schedule
+from market_data_pipeline.defs.watching import Watch
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources import open_source
-from market_data_pipeline.sources.contract import Source
+from market_data_pipeline.sources.contract import Source, WatchedSource
 
 
 def build_definitions(settings: Settings, source: Source | None = None) -> dg.Definitions:
@@ -30,11 +31,16 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         asset_checks=build_checks(settings, opened),
         jobs=[job],
         schedules=[daily_schedule(job)],
-        sensors=[corrections_sensor(job, lineage(settings.signals))],
+        sensors=[corrections_sensor(job, lineage(settings.signals), _watch(settings, opened))],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
         # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
         executor=dg.in_process_executor,
     )
+
+
+def _watch(settings: Settings, source: Source) -> Watch | None:
+    """What looks at the source, where it can tell of changes."""
+    return Watch(source, source.data_types, settings.selection) if isinstance(source, WatchedSource) else None
 
 
 def _lake(settings: Settings) -> LakeResource:

@@ -1,6 +1,7 @@
 """The assets that come from the source: its master of the instruments, and its ticks."""
 
-from functools import partial
+from collections.abc import Iterator
+from datetime import date
 
 import dagster as dg
 
@@ -8,10 +9,12 @@ from market_data_pipeline.defs.declaring import Results, lake_asset, results
 from market_data_pipeline.defs.partitions import days_of
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
+from market_data_pipeline.defs.watching import STATE
 from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.rows import DayRows
 from market_data_pipeline.settings import Settings
-from market_data_pipeline.sources.contract import Source
+from market_data_pipeline.sources.contract import Source, WatchedSource
 from market_data_pipeline.sources.days import rows_of_days
 
 
@@ -34,8 +37,18 @@ def tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
 
     @lake_asset(settings, dataset)
     def ticks(context: dg.AssetExecutionContext, source: dg.ResourceParam[Source]) -> Results:
-        days = days_of(context.partition_keys)
-        rows = partial(rows_of_days, source, dataset, days, settings.selection)
-        yield from results(context, RowStream(settings.selection.within(source.venues), rows))
+        days, selection = days_of(context.partition_keys), settings.selection
+        read_in: dict[date, str] = {}
+
+        def rows() -> Iterator[DayRows]:
+            # before anything is read: what changes meanwhile is then seen at the next look
+            if isinstance(source, WatchedSource):
+                read_in.update(source.states(dataset.name, days, selection))
+            yield from rows_of_days(source, dataset, days, selection)
+
+        def notes(day: date) -> dict[str, object]:
+            return {STATE: read_in[day]} if day in read_in else {}
+
+        yield from results(context, RowStream(selection.within(source.venues), rows, notes))
 
     return ticks

@@ -3,7 +3,7 @@
 Every source (sample, files, …) fulfils `Source`; nothing here knows the lake or Dagster.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from typing import Protocol, runtime_checkable
 
@@ -80,5 +80,21 @@ class KlineSource(Protocol):
 
         Raises:
             SourceError: they cannot be had whole, or are malformed.
+        """
+        ...
+
+
+@runtime_checkable
+class WatchedSource(Protocol):
+    """A source that can tell cheaply, without reading any rows, that a day would now be read otherwise than before."""
+
+    def states(self, data_type: str, days: Iterable[date], selection: Selection) -> dict[date, str]:
+        """The state in which the source has some days of a data type, as a short text for each.
+
+        While a day's state stays the same, `files` gives the same for the day and the selection. Days of which the
+        source has nothing are left out.
+
+        Raises:
+            SourceError: the source as a whole cannot be used.
         """
         ...

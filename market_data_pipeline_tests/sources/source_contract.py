@@ -10,7 +10,7 @@ from market_data_pipeline.model.contracts import Contract
 from market_data_pipeline.model.datasets import DATASETS, LISTING_SCHEMA, Kind
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.model.rows import DayRows, Rejects
-from market_data_pipeline.sources.contract import Source
+from market_data_pipeline.sources.contract import Source, WatchedSource
 
 
 def read(file: DayRows) -> tuple[pa.Table, Rejects]:
@@ -101,3 +101,9 @@ class SourceContract:
         listings = source.listings(self.day, self.everything)
         assert (listings is not None) is source.has_listings
         assert listings is None or listings.schema.equals(LISTING_SCHEMA)
+
+    def test_a_watched_source_tells_the_state_of_the_days_that_it_has(self, source):
+        if isinstance(source, WatchedSource):
+            states = source.states(self.data_type, [self.empty_day, self.day], self.everything)
+            assert list(states) == [self.day]
+            assert states == source.states(self.data_type, [self.day], self.everything)

@@ -339,3 +339,90 @@ def test_a_relative_folder_works(tmp_path, monkeypatch):
     (file,) = FilesSource(Path("ticks")).files("trades", DAY, ALL)
     assert file.origin == f"ticks/binance-futures_trades_{DAY}_BTCUSDT.csv.gz"
     assert read(file)[0].num_rows == 3
+
+
+def state(source, data_type="trades", selection=ALL):
+    return source.states(data_type, [DAY], selection).get(DAY)
+
+
+def declare(folder, *lines):
+    return write(folder / "instruments.csv", ["venue,symbol,instrument_id,contract_multiplier", *lines])
+
+
+def test_the_state_of_a_day_is_that_of_its_own_files(tmp_path):
+    source = FilesSource(tmp_path)
+    assert state(source) is None
+    path = write_trades(tmp_path)
+    before = state(source)
+    write(tmp_path / "binance-futures_trades_2024-08-09_BTCUSDT.csv.gz", [])
+    write(tmp_path / f"binance-futures_liquidations_{DAY}_BTCUSDT.csv.gz", [])
+    write(tmp_path / "notes.txt", ["x"])
+    assert state(source) == before
+    kept = path.rename(tmp_path / "elsewhere")
+    assert state(source) is None
+    path.symlink_to(tmp_path / "nowhere")
+    assert state(source) not in (None, before)
+    path.unlink()
+    path.symlink_to(kept)
+    assert state(source) == before
+
+
+def test_files_outside_the_selection_do_not_count(tmp_path):
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        write_trades(tmp_path, symbol)
+    write(tmp_path / f"bitmex_trades_{DAY}_XBTZ24.csv.gz", [TARDIS_HEADER])
+    write(tmp_path / f"deribit_trades_{DAY}_OPTIONS.csv.gz", [TARDIS_HEADER])
+    write(tmp_path / f"SOLUSDT-trades-{DAY}.zip", [])
+    source = FilesSource(tmp_path)
+    chosen = Selection.of("binance-futures:Perp:ETH-*")
+    before = state(source, selection=chosen)
+    assert before
+    assert before != state(source)
+    assert state(source, selection=Selection.of("kraken:*")) is None
+    # a file of Binance's that its columns tell may be one of any of its markets
+    for name, counts in (
+        ("BTCUSDT.csv.gz", False),
+        ("XBTZ24.csv.gz", False),
+        ("OPTIONS.csv.gz", False),
+        (".zip", True),
+    ):
+        (path,) = tmp_path.glob(f"*{name}")
+        os.utime(path, (1, 1))
+        assert (state(source, selection=chosen) != before) is counts, name
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "other"),
+    [
+        ("new_trades_2024-08-08_A.csv.gz", "new", "new,B"),
+        ("deribit_trades_2024-08-08_OPTIONS.csv.gz", "deribit", "okex,A"),
+        ("A-trades-2024-08-08.zip", "binance", "binance,B"),
+    ],
+)
+def test_what_the_mapping_makes_of_a_file_is_part_of_its_state(tmp_path, name, venue, other):
+    write(tmp_path / name, [])
+    source = FilesSource(tmp_path)
+    undeclared = state(source)
+    declare(tmp_path, f"{other},{other.partition(',')[0]}:Perp:B-USD,")
+    assert state(source) == undeclared
+    declare(tmp_path, f"{venue},A,{venue}:Perp:A-USD,")
+    declared = state(source)
+    assert declared != undeclared
+    declare(tmp_path, f"{venue},A,{venue}:Perp:AA-USD,")
+    assert state(source) not in (declared, undeclared)
+
+
+def test_a_contract_that_changes_leaves_the_state_of_ticks(tmp_path):
+    write(tmp_path / f"okex-swap_trades_{DAY}_A.csv.gz", [])
+    source = FilesSource(tmp_path)
+    states = set()
+    for multiplier in ("0.01", "0.001"):
+        write(
+            tmp_path / "instruments.csv",
+            [
+                "venue,symbol,instrument_id,contract_multiplier,volume_unit",
+                f"okex-swap,A,okex-swap:Perp:A-USDT,{multiplier},contracts",
+            ],
+        )
+        states.add(state(source))
+    assert len(states) == 1

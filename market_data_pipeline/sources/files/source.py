@@ -1,7 +1,7 @@
 """The `files` source: a folder of files bought or downloaded from vendors (Tardis, Binance's public archive)."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from market_data_pipeline.sources.files.day_rows import day_rows
 from market_data_pipeline.sources.files.file_names import TICK_TYPES
 from market_data_pipeline.sources.files.folder_index import FolderIndex, Listing
 from market_data_pipeline.sources.files.mapping import MAPPING_NAME, Mapping, read_mapping
+from market_data_pipeline.sources.files.states import state_of
 
 _SETTING = "MARKET_DATA_SOURCE_PATH"
 
@@ -62,6 +63,17 @@ class FilesSource:
         """
         listed, mapping = self._listing().files.get((data_type, day), []), self._mapping()
         return day_rows(listed, DATASETS[data_type], day, selection, mapping)
+
+    def states(self, data_type: str, days: Iterable[date], selection: Selection) -> dict[date, str]:
+        """The state of the files of some days (see `state_of`): one look at each file, and none is opened.
+
+        Raises:
+            SourceError: the folder is missing or cannot be read, or the mapping file is malformed.
+        """
+        files = self._listing().files
+        state = state_of(self._index.root, selection, self._mapping())
+        found = {day: state(files.get((data_type, day), [])) for day in days}
+        return {day: told for day, told in found.items() if told}
 
     def describe(self, data_type: str) -> str:
         """What the folder holds, in one line: `… holds trades for 3 days, 2024-08-06 to 2024-08-08`.
