@@ -18,6 +18,8 @@ from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import as_day
 
 _PAGE = 500
+_SECONDS = 20
+"""How long one reading may take before it leaves the rest to the next: Dagster gives an evaluation a minute."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,12 @@ class History:
 
     Attributes:
         names: the assets that are read of.
-        seconds: how long one reading may take before it leaves the rest to the next.
         partitions: how many materializations have been read.
     """
 
-    def __init__(self, lineage: Lineage, selection: Selection, seconds: float = 20) -> None:
+    def __init__(self, lineage: Lineage, selection: Selection) -> None:
         self.names = sorted({*lineage, *(name for inputs in lineage.values() for name in inputs)})
-        self.seconds, self.partitions = seconds, 0
+        self.partitions = 0
         self._made, self._own = frozenset(lineage), str(selection)
         self._places = dict.fromkeys(self.names, 0)
         self._changes: list[Change] = []
@@ -61,7 +62,7 @@ class History:
 
     def read_on(self, instance: dg.DagsterInstance) -> bool:
         """Reads what has come since the last time; false where there was not time enough for all of it."""
-        until = time.monotonic() + self.seconds
+        until = time.monotonic() + _SECONDS
         for name in self.names:
             more = True
             while more:
