@@ -88,7 +88,10 @@ def corrections_sensor(
         end_dead_runs(instance)
         if going_on := said_of_runs(instance):
             return _skipped(progress, going_on)
-        if not history.read_on(instance):
+        whole = history.read_on(instance)
+        if begun := said_of_runs(instance):  # meanwhile: it may read before a change, and end after all was looked at
+            return _skipped(progress, begun)
+        if not whole:
             return _skipped(
                 progress, f"Dagster's history is being read, {history.partitions:,} materializations until now"
             )

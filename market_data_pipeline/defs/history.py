@@ -4,7 +4,6 @@ It is read once by each process, some seconds at a time, and then read on: it gr
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -43,6 +42,7 @@ class History:
     Attributes:
         names: the assets that are read of.
         partitions: how many materializations have been read.
+        changes: the changes that have not come yet into all that is made from them, as far as is known.
     """
 
     def __init__(self, lineage: Lineage, selection: Selection) -> None:
@@ -50,15 +50,10 @@ class History:
         self.partitions = 0
         self._made, self._own = frozenset(lineage), str(selection)
         self._places = dict.fromkeys(self.names, 0)
-        self._changes: list[Change] = []
+        self.changes: list[Change] = []
         self._makings: dict[Partition, list[_Making]] = {}
         # one set for each set of names, however many days have the same
         self._sets: dict[frozenset[str], frozenset[str]] = {}
-
-    @property
-    def changes(self) -> Iterator[Change]:
-        """All changes that have been read of."""
-        return iter(self._changes)
 
     def read_on(self, instance: dg.DagsterInstance) -> bool:
         """Reads what has come since the last time; false where there was not time enough for all of it."""
@@ -87,7 +82,7 @@ class History:
             named = frozenset(changed)
             since = made.metadata.get(CHANGED_FROM)
             first = datetime.fromisoformat(str(since.value)).date() if since else day
-            self._changes.append(Change(name, day, at, min(first, day), self._sets.setdefault(named, named)))
+            self.changes.append(Change(name, day, at, min(first, day), self._sets.setdefault(named, named)))
         if name in self._made:
             failed = told.get(FAILED)
             labels = frozenset(each["instrument"] for each in failed) if isinstance(failed, list) else frozenset()
@@ -104,7 +99,9 @@ class History:
             partition: what is made from it.
             across: whether the rows of an instrument are made from those of others.
         """
-        makings = self._makings.get(partition, ())
+        makings = self._makings.get(partition, [])
+        if not makings:  # it has just been made, and is not read of yet
+            return change.instruments
         if all(each.read_at >= change.at for each in makings):
             return frozenset()
         return frozenset(
@@ -113,7 +110,7 @@ class History:
             if (read_at := self._read_at(makings, name)) is not None and read_at < change.at
         )
 
-    def _read_at(self, makings: "list[_Making] | tuple[_Making, ...]", name: str) -> int | None:
+    def _read_at(self, makings: list[_Making], name: str) -> int | None:
         """When the inputs were read of what now lies there of an instrument; None where nobody ever asked for it."""
         asked = [each for each in makings if _covers(each.asked, self._own, name)]
         return next((each.read_at for each in reversed(asked) if name not in each.failed), 0) if asked else None

@@ -74,7 +74,9 @@ def outdated(
     selection: Selection,
     asked: Iterable[tuple[Span, int]],
 ) -> Outdated:
-    """Looks through all changes.
+    """Looks through the changes, and lets the history forget those that have come into everything.
+
+    Only runs that went on meanwhile could have read before a change and be recorded after it; call it while none does.
 
     Args:
         instance: tells which checks failed.
@@ -86,17 +88,21 @@ def outdated(
     """
     found = Outdated()
     within: dict[Partition, list[Change]] = {}
+    lacking: dict[Change, None] = {}
     for change in history.changes:
         for partition, reach in reached(change, lineage):
             name, day = partition
             if day not in made[name]:
                 continue
             missing = history.not_made_since(change, partition, across=reach.across)
+            if missing:
+                lacking[change] = None
             ours = {each for each in missing if each == ALL or Instrument.parse(each) in selection}
             if ours:
                 within.setdefault(partition, []).append(change)
             if missing - ours:
                 found.beyond.setdefault(partition, []).append(change)
+    history.changes = list(lacking)
     blocked = _Blocked(instance)
     for partition, changes in within.items():
         if stopped := list(filter(blocked, changes)):
