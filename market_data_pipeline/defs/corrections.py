@@ -85,16 +85,8 @@ def corrections_sensor(
     def corrections(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         instance = context.instance
         progress = Progress.load(context.cursor)
-        end_dead_runs(instance)
-        if going_on := said_of_runs(instance):
-            return _skipped(progress, going_on)
-        whole = history.read_on(instance)
-        if begun := said_of_runs(instance):  # meanwhile: it may read before a change, and end after all was looked at
-            return _skipped(progress, begun)
-        if not whole:
-            return _skipped(
-                progress, f"Dagster's history is being read, {history.partitions:,} materializations until now"
-            )
+        if not_yet := _not_yet(instance, history):
+            return _skipped(progress, not_yet)
         made = _materialized(instance, history.names)
         why: list[str] = []
         # all days that were sent again come first: what follows from several of them is then made once
@@ -122,6 +114,17 @@ def corrections_sensor(
         return _skipped(progress, "; ".join(why) or "nothing has changed that something else was made from")
 
     return corrections
+
+
+def _not_yet(instance: dg.DagsterInstance, history: History) -> str | None:
+    """Brings the history up to date; why it cannot be gone by yet, if it cannot."""
+    end_dead_runs(instance)
+    if going_on := said_of_runs(instance):
+        return going_on
+    if not history.read_on(instance):
+        return f"Dagster's history is being read, {history.partitions:,} materializations until now"
+    # one that has begun meanwhile may have read before a change, and would end after all was looked at
+    return said_of_runs(instance)
 
 
 def _asked(span: Span, progress: Progress, newest: int) -> dg.SensorResult:
