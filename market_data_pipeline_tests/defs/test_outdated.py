@@ -204,6 +204,13 @@ def test_the_day_before_is_remembered_across_runs_of_other_instruments(lake: Lak
     assert lake.asked() == both(7, 8, 9)
 
 
+def test_the_day_before_is_remembered_of_what_a_failed_run_replaced(lake: Lake, failing: Callable[[int], None]) -> None:
+    lake.source.inside = (BTC, ETH)
+    failing(8)
+    assert lake.running.run(day(8), assets=["trades"]).clean
+    assert lake.asked() == both(7, 8, 9)
+
+
 def test_a_day_that_never_reached_the_one_before_leaves_it_alone(tmp_path: Path) -> None:
     source = Steered([BTC], inside=(BTC,))
     with pipeline(Settings(lake=str(tmp_path / "lake")), source) as running:
