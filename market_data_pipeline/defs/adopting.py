@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from market_data_pipeline.defs.metadata import partition_metadata
+from market_data_pipeline.defs.recorded import recorded
 from market_data_pipeline.lake.adopted import Adopted
 from market_data_pipeline.lake.stores.contract import ObjectStore
 
@@ -14,8 +15,9 @@ def register(instance: dg.DagsterInstance, store: ObjectStore, adopted: Adopted)
     report = adopted.report
     if report is None:
         return
+    before = recorded(instance, report.dataset.name, adopted.days)
     for day in adopted.days:
-        metadata: dict[str, Any] = partition_metadata(report, store, day)
+        metadata: dict[str, Any] = partition_metadata(report, store, day, before[day])
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset_key=report.dataset.name,

@@ -31,7 +31,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         asset_checks=build_checks(settings, opened),
         jobs=[job],
         schedules=[daily_schedule(job)],
-        sensors=[corrections_sensor(job, lineage(settings.signals), _watch(settings, opened))],
+        sensors=[corrections_sensor(job, lineage(settings.signals), settings.selection, _watch(settings, opened))],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
         # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
         executor=dg.in_process_executor,

@@ -9,6 +9,7 @@ import dagster as dg
 from market_data_pipeline.defs.checks import day_results
 from market_data_pipeline.defs.metadata import column_schema
 from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
+from market_data_pipeline.defs.recorded import READ_AT, newest_place
 from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.defs.upstream import days_with_input, without_input
 from market_data_pipeline.lake.checked import Finding
@@ -102,10 +103,13 @@ def derived(
     """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read."""
     dataset = DATASETS[context.asset_key.path[-1]]
     days = days_of(context.partition_keys)
+    # before anything is read: what changes meanwhile is then newer than what is made here
+    above = context.assets_def.asset_deps[context.asset_key]
+    read_at = newest_place(context.instance, [key.to_user_string() for key in above])
 
     def rows() -> Iterator[DayRows]:
         ready = days_with_input(context.instance, store, inputs, days, selection)
         yield from make(ready)
         yield from (without_input(dataset, inputs, day, selection) for day in days if day not in ready)
 
-    yield from results(context, RowStream(selection, rows, notes))
+    yield from results(context, RowStream(selection, rows, lambda day: notes(day) | {READ_AT: read_at}))

@@ -11,6 +11,7 @@ import dagster as dg
 
 from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
 from market_data_pipeline.defs.partitions import days_of
+from market_data_pipeline.defs.recorded import recorded
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.lake.day_files import DayFile, Failure
@@ -66,9 +67,10 @@ class LakeIOManager(dg.ConfigurableIOManager):
                 return
             raise dg.Failure(_nothing_read(report), allow_retries=False)
         _record_only(context, report.landed)
+        before = recorded(context.step_context.instance, report.dataset.name, report.landed)
         for day in report.landed:
             context.step_context.add_asset_metadata(
-                partition_metadata(report, store, day) | obj.notes(day),
+                partition_metadata(report, store, day, before[day]) | obj.notes(day),
                 asset_key=context.asset_key,
                 partition_key=day.isoformat(),
             )

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from market_data_pipeline.defs.checks import FINDINGS
+from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.partitions import daily_partitions
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
@@ -136,13 +137,16 @@ def launch(
         assets: which assets; all with None.
     """
     job = defs.resolve_implicit_global_asset_job_def()
-    result = job.execute_in_process(
-        instance=instance,
-        asset_selection=None if assets is None else list(assets),
-        raise_on_error=False,
-        run_config=_QUIET,
-        **span_tags(first, last),
-    )
+    end_dead_runs(instance)
+    with marked_run(instance) as run_id:
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=None if assets is None else list(assets),
+            raise_on_error=False,
+            run_config=_QUIET,
+            **span_tags(first, last),
+        )
     return Outcome(result.run_id, first, last, result.success, tuple(_problems(result)), tuple(_notes(result)))
 
 

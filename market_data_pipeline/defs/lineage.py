@@ -4,8 +4,8 @@ Dagster's own edges between assets join equal days. What a day reads of other da
 backfill would run days that nobody asked for. It is declared here instead, and corrections go by it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
 
@@ -23,10 +23,12 @@ class Reach:
     Attributes:
         before: how many before it: those of which its file can hold rows, as vendors cut days by their own clock.
         after: how many after it.
+        across: whether an instrument's rows are made from those of others, too, such as a perpetual's from its spot's.
     """
 
     before: int = 0
     after: int = 0
+    across: bool = False
 
     def days(self, day: date, first: date) -> Iterator[date]:
         """The days that an input's day can change, in order; of those before it, none before its `first` row's day."""
@@ -36,6 +38,9 @@ class Reach:
 
 Lineage = Mapping[str, Mapping[str, Reach]]
 """For each asset that is made from the lake, its inputs and how far each reaches."""
+
+Partition = tuple[str, date]
+"""An asset and a day."""
 
 _SAME_DAY, _BESIDE = Reach(), Reach(before=1, after=1)
 
@@ -56,8 +61,10 @@ def lineage(recipe: Recipe) -> Lineage:
     }
     made["technical_features"] = {**dict.fromkeys(["trades", *books], _BESIDE), **looked_back_on}
     made["fundamental_features"] = {
-        **dict.fromkeys(["derivative_ticker", "liquidations", "options_chain"], _BESIDE),
-        **dict.fromkeys(["instruments", *(candles(name).name for name in TIMEFRAMES)], _SAME_DAY),
+        **dict.fromkeys(["derivative_ticker", "liquidations"], _BESIDE),
+        "options_chain": replace(_BESIDE, across=True),
+        "instruments": _SAME_DAY,
+        **dict.fromkeys((candles(name).name for name in TIMEFRAMES), replace(_SAME_DAY, across=True)),
     }
     training = Reach(after=recipe.training_days + _days(PAST, recipe.timeframe))
     made["ml_signals"] = dict.fromkeys(
@@ -82,52 +89,49 @@ class Change:
         day: which.
         at: the place of the materialization in Dagster's history, which rises with time.
         first: the day of the first row that it held, before or after the change.
+        instruments: the ids of those whose content changed.
     """
 
     dataset: str
     day: date
     at: int
     first: date
+    instruments: frozenset[str]
 
 
-def outdated(change: Change, made: Mapping[str, Mapping[date, int]], lineage: Lineage) -> Iterator[tuple[str, date]]:
-    """The partitions, asset and day, that were made from another one before it changed; not what follows from these."""
+def reached(change: Change, lineage: Lineage) -> Iterator[tuple[Partition, Reach]]:
+    """The partitions that a change can change, made or not, each with what joins them."""
     for name, reach in _made_from(change.dataset, lineage):
-        there = made.get(name, {})
-        for day in reach.days(change.day, change.first):
-            if there.get(day, change.at) < change.at:
-                yield name, day
+        yield from (((name, day), reach) for day in reach.days(change.day, change.first))
 
 
-def affected(
-    changes: Iterable[Change], made: Mapping[str, Mapping[date, int]], lineage: Lineage
+def following(
+    roots: Iterable[Partition], made: Mapping[str, Collection[date]], lineage: Lineage
 ) -> dict[str, set[date]]:
-    """The partitions that were made from something that has changed since, or from one of these.
+    """Some partitions and those that were made from them, one from the other.
 
     Args:
-        changes: what has changed.
-        made: for each asset, its materialized partitions and the place of the newest materialization of each.
+        roots: the partitions.
+        made: for each asset, the partitions that are materialized and can be made again.
         lineage: what is made from what.
 
     Returns:
-        For each asset its partitions, all of them materialized; assets without any are left out.
+        For each asset its partitions; assets without any are left out.
     """
     found: dict[str, set[date]] = {}
-    waiting: list[tuple[str, date]] = []
-
-    def take(name: str, days: Iterable[date]) -> None:
-        new = set(days) - found.get(name, set())
-        found.setdefault(name, set()).update(new)
-        waiting.extend((name, day) for day in sorted(new))
-
-    for change in changes:
-        for name, day in outdated(change, made, lineage):
-            take(name, [day])
+    waiting = sorted(roots)
     while waiting:
-        source, day = waiting.pop()
-        for name, reach in _made_from(source, lineage):
-            take(name, (each for each in reach.days(day, day) if each in made.get(name, {})))
-    return {name: days for name, days in found.items() if days}
+        name, day = waiting.pop()
+        days = found.setdefault(name, set())
+        if day not in days:
+            days.add(day)
+            waiting.extend(
+                (after, each)
+                for after, reach in _made_from(name, lineage)
+                for each in reach.days(day, day)
+                if each in made.get(after, ()) and each not in found.get(after, ())
+            )
+    return found
 
 
 def _made_from(dataset: str, lineage: Lineage) -> Iterator[tuple[str, Reach]]:

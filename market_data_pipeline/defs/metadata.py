@@ -6,6 +6,7 @@ from datetime import date
 
 import dagster as dg
 
+from market_data_pipeline.defs.recorded import Recorded, content_metadata
 from market_data_pipeline.defs.upstream import ASKED, EMPTY, FAILED, ROWS
 from market_data_pipeline.lake.day_files import DayFile
 from market_data_pipeline.lake.parquet import Span
@@ -40,8 +41,8 @@ def layout_uri(store: ObjectStore, dataset: Dataset, layout: Layout, day: date) 
     return store.uri_of(layout.template.format_map(wild | times | dataset.path_fields()))
 
 
-def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> dict[str, object]:
-    """The metadata of one partition of a run."""
+def partition_metadata(report: WriteReport, store: ObjectStore, day: date, before: Recorded) -> dict[str, object]:
+    """The metadata of one partition of a run; `before` is what was recorded of it until then."""
     dataset = report.dataset
     read = [file for file in report.files if file.day == day]
     files = [file for file in read if file.span.rows]
@@ -73,6 +74,7 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date) -> di
     if corrected := [file for file in files if file.before]:
         metadata["corrected_instruments"] = len(corrected)
         metadata["corrected"] = dg.MetadataValue.json([_correction(file) for file in corrected[:_SHOWN]])
+    metadata |= content_metadata(report, day, before)
     because = sum((Counter(file.rejects.because) for file in read), Counter())
     if because and (quarantine := QUARANTINE.get(dataset.name)):
         metadata["rows_set_aside"] = sum(because.values())

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from hashlib import sha256
 from typing import Self
 
 import dagster as dg
 
-from market_data_pipeline.defs.lineage import Span, spans
+from market_data_pipeline.defs.lineage import Partition, Span, spans
 from market_data_pipeline.defs.upstream import ASKED
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.model.windows import as_day, by_month
@@ -21,8 +20,6 @@ STATE = "source_state"
 _PAGE = 500
 _DAYS = 366
 """Partitions that are looked at together: few enough to be looked at in a second or so, even on a network drive."""
-Partition = tuple[str, date]
-"""An asset and a day."""
 
 
 class Stage(StrEnum):
@@ -61,12 +58,6 @@ class Looked:
     def at(self, stage: Stage) -> list[Partition]:
         """The partitions at a stage, in order."""
         return sorted(each for each, (_, reached) in self.changed.items() if reached is stage)
-
-    @property
-    def fingerprint(self) -> str:
-        """Stands for the states that have been asked for."""
-        asked = [(name, str(day), self.changed[name, day][0]) for name, day in self.at(Stage.ASKED)]
-        return sha256(str(asked).encode()).hexdigest()[:16]
 
     @property
     def next_run(self) -> Span | None:

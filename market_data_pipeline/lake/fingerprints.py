@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
-from market_data_pipeline.lake.records import Sum, read_record
-from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.records import Sum, read_record, record_key
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
@@ -17,14 +18,15 @@ from market_data_pipeline.model.windows import by_month
 def fingerprint(store: ObjectStore, dataset: Dataset, days: Iterable[date], wants: Callable[[Instrument], bool]) -> str:
     """Stands for the day files of some days: 32 hexadecimal digits, the same for the same files on every store.
 
-    No content is read: a listing for each day, and where listings carry no checksums the record of each month.
+    As a rule no content is read: a listing for each day, and where listings carry no checksums the record of each
+    month. A file that is newer than the record, as a run that was killed in between leaves it, is read.
 
     Raises:
         LakeError: a file is not as recorded, so that nothing can be said without reading it.
     """
     digest = hashlib.blake2b(dataset.name.encode(), digest_size=16)
     for month in by_month(days):
-        recorded: dict[Place, Sum] | None = None
+        record: _Record | None = None
         for day in month:
             found = [
                 each for each in day_objects(store, dataset, day) if each.instrument is None or wants(each.instrument)
@@ -32,18 +34,36 @@ def fingerprint(store: ObjectStore, dataset: Dataset, days: Iterable[date], want
             for each in sorted(found, key=lambda each: str(each.instrument)):
                 checksum = each.info.crc32c
                 if checksum is None:
-                    recorded = recorded if recorded is not None else read_record(store, dataset, day) or {}
-                    checksum = _recorded(store, each, recorded)
+                    record = record or _read(store, dataset, day)
+                    checksum = _recorded(store, each, record)
                 digest.update(f"\n{day} {each.instrument or '*'} {checksum:08x}".encode())
     return digest.hexdigest()
 
 
-def _recorded(store: ObjectStore, found: DayObject, recorded: dict[Place, Sum]) -> int:
-    told = recorded.get((found.day, found.instrument))
+@dataclass(frozen=True)
+class _Record:
+    """What is recorded of a month's day files, and when that was written on a local disk, in nanoseconds."""
+
+    sums: dict[Place, Sum]
+    written: int
+
+
+def _read(store: ObjectStore, dataset: Dataset, day: date) -> _Record:
+    # looked at before it is read: one that is replaced in between makes more files count as newer, not fewer
+    written = max((_written(info) for info in store.list(record_key(dataset, day))), default=0)
+    return _Record(read_record(store, dataset, day) or {}, written)
+
+
+def _written(info: ObjectInfo) -> int:
+    return info.identity[-1] if info.identity else 0
+
+
+def _recorded(store: ObjectStore, found: DayObject, record: _Record) -> int:
+    told = record.sums.get((found.day, found.instrument))
     if told is None or told.size != found.info.size:
         state = "is not recorded" if told is None else f"has {found.info.size:,} bytes, not {told.size:,} as recorded"
         raise LakeError(
             f"{store.uri_of(found.info.key)} {state}; run `market-data repair {found.day} {found.day}` once no run "
             "writes that day"
         )
-    return told.crc32c
+    return store.crc32c(found.info) if _written(found.info) > record.written else told.crc32c

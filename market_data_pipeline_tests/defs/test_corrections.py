@@ -1,6 +1,6 @@
 """Corrections: what is asked for again when data changes late equals the set worked out by hand, and then no more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -12,7 +12,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.corrections import Progress
 from market_data_pipeline.defs.launch import launch
-from market_data_pipeline.defs.lineage import Change, Reach, Span, affected, lineage, spans
+from market_data_pipeline.defs.lineage import Change, Reach, Span, following, lineage, reached, spans
 from market_data_pipeline.lake.stores.opening import open_store
 from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -202,28 +202,32 @@ def test_a_run_that_fails_holds_up_what_follows_from_it(few: Pipeline, source: S
 
 
 def test_progress_goes_through_the_cursor() -> None:
-    progress = Progress(7, (Span(day(5), day(6), ("ohlcv_1m",)), Span(day(8), day(8), ("a", "b"))), 9)
+    progress = Progress(((Span(day(5), day(6), ("ohlcv_1m",)), 9), (Span(day(8), day(8), ("a", "b")), 12)))
     assert Progress.load(progress.dump()) == progress
     assert Progress.load(None) == Progress()
 
 
-def all_made(*numbers: int, at: int = 1) -> Mapping[str, Mapping[date, int]]:
-    return {name: dict.fromkeys(days(*numbers), at) for name in LINEAGE}
+def reached_days(name: str, of: str, first: int) -> set[date]:
+    """Which days of an asset a change of the 8th can change, whose rows begin on a day."""
+    change = Change(of, day(8), 2, day(first), frozenset([BTC.id]))
+    return {at for (made, at), _ in reached(change, LINEAGE) if made == name}
 
 
 def test_rows_that_do_not_reach_the_day_before_leave_it_alone() -> None:
-    made = all_made(*range(1, 15))
-    reaching = affected([Change("trades", day(8), 2, day(7))], made, LINEAGE)
-    inside = affected([Change("trades", day(8), 2, day(8))], made, LINEAGE)
-    assert reaching["ohlcv_1m"] == days(7, 8, 9)
-    assert inside["ohlcv_1m"] == days(8, 9)
+    assert reached_days("ohlcv_1m", "trades", first=7) == days(7, 8, 9)
+    assert reached_days("ohlcv_1m", "trades", first=8) == days(8, 9)
 
 
-def test_what_was_made_after_the_change_is_left_alone() -> None:
-    made = {**all_made(7, 8, 9), "ohlcv_1m": {day(7): 1, day(8): 3, day(9): 1}}
-    found = affected([Change("trades", day(8), 2, day(7))], made, LINEAGE)
-    assert found["ohlcv_1m"] == days(7, 9)
-    assert found["ohlcv_5m"] == days(7, 9)
+@pytest.mark.parametrize("name", [name for name in LINEAGE["technical_features"] if name not in CANDLES])
+def test_features_read_the_ticks_beside_their_day_as_candles_do(name: str) -> None:
+    assert reached_days("technical_features", name, first=7) == days(7, 8, 9)
+
+
+def test_what_follows_is_what_was_made() -> None:
+    made = {**{name: days(7, 8, 9) for name in LINEAGE}, "technical_features": days(8)}
+    found = following([("ohlcv_1m", day(8))], made, LINEAGE)
+    later = {"technical_features": days(8), "ml_signals": days(8, 9), "available_instruments": days(8, 9)}
+    assert found == {**{name: days(8) for name in CANDLES}, "fundamental_features": days(8), **later}
 
 
 def test_look_backs_reach_as_far_as_their_candles_are_long() -> None:

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from market_data_pipeline import MarketDataLake
+from market_data_pipeline.lake.parquet import write_day_file
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.model.errors import DatasetError, LakeError
 from market_data_pipeline.model.instruments import Selection
@@ -68,6 +70,45 @@ def test_no_content_is_read(ground: Ground) -> None:
     watched = Watched(ground.again())
     MarketDataLake(store=watched).fingerprint("trades", DAYS[0], DAYS[2])
     assert {key for key in watched.named("open") if "_checksums" not in key} == set()
+
+
+def same_size(folder: Path) -> tuple[pa.Table, pa.Table]:
+    """Two tables whose day files only their content tells apart."""
+    made: dict[int, pa.Table] = {}
+    for price in range(800, 4000):
+        table = hourly(DAYS[1], price=price / 8)
+        write_day_file(folder / "made", HOURLY, DAYS[1], PERP, table.to_batches())
+        size = (folder / "made").stat().st_size
+        if size in made:
+            return made[size], table
+        made[size] = table
+    raise AssertionError("no two prices make files of one size")
+
+
+def test_a_file_that_is_newer_than_its_record_is_read(
+    local: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = same_size(tmp_path)
+    write(local.store, HOURLY, {(DAYS[1], PERP): before})
+    first = MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW)
+    with monkeypatch.context() as killed:
+        killed.setattr("market_data_pipeline.lake.writer._months", _die)
+        with pytest.raises(KeyboardInterrupt):
+            write(local.again(), HOURLY, {(DAYS[1], PERP): after})
+    left = MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW)
+    assert left != first
+    write(local.again(), HOURLY, {(DAYS[1], PERP): after})
+    assert MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW) == left
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_no_file_is_read_that_is_older_than_its_record(local: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(local)
+    monkeypatch.setattr("market_data_pipeline.lake.stores.local.LocalStore.crc32c", _die)
+    MarketDataLake(store=local.again()).fingerprint("trades", DAYS[0], DAYS[2])
 
 
 def test_what_is_not_recorded_says_what_to_do(local: Ground) -> None:
