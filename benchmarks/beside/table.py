@@ -1,0 +1,8 @@
+"""All cases, in the order of the table."""
+
+from benchmarks.beside import candles, gcs, months, read, runs, scale, write
+
+CASES = {
+    case.name: case
+    for case in (*write.CASES, *read.CASES, *candles.CASES, *months.CASES, *scale.CASES, *runs.CASES, *gcs.CASES)
+}
