@@ -17,6 +17,7 @@ class Size:
         listed: rows of an availability map.
         scale: trades of the whole days whose times are compared.
         scale_instruments: how many share these.
+        selection: which instruments of the sample market; empty for all.
         latency: seconds that the test server of Google's storage adds to each request.
     """
 
@@ -26,12 +27,13 @@ class Size:
     listed: int
     scale: tuple[int, ...]
     scale_instruments: int
+    selection: str
     latency: float
 
 
 SIZES = {
-    "small": Size(20_000, 3, 2, 20, (2_000, 6_000, 20_000), 4, 0.002),
-    "full": Size(1_000_000, 50, 31, 500, (10_000_000, 30_000_000, 100_000_000), 500, 0.02),
+    "small": Size(20_000, 3, 2, 20, (2_000, 6_000, 20_000), 4, "binance:SPOT_PAIR:BTC-USDT", 0.002),
+    "full": Size(1_000_000, 50, 31, 500, (10_000_000, 30_000_000, 100_000_000), 500, "", 0.02),
 }
 
 

@@ -6,7 +6,7 @@ walk by ticks, amounts of which a few are frequent. Packed, a row has as many by
 
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ CSV = f"{VENUE}_trades_{DAY}_{SYMBOL}.csv.gz"
 WINDOW_COLUMNS = ["timestamp", "price", "amount"]
 FOUR_COLUMNS = ["timestamp", "side", "price", "amount"]
 OWN_COLUMNS = ["timestamp", "local_timestamp", "id", "side", "price", "amount"]
-HOUR = datetime(2024, 8, 8, 12), datetime(2024, 8, 8, 13)
-MINUTES = [datetime(2024, 8, 8) + timedelta(minutes=28 * n) for n in range(50)]
-DEEPEST = 8
+HOUR = datetime.combine(DAY, time(12)), datetime.combine(DAY, time(13))
+MINUTES = [datetime.combine(DAY, time()) + timedelta(minutes=28 * number) for number in range(50)]
 
 
 def trades(day: date, rows: int, seed: int = 0) -> Any:

@@ -150,9 +150,7 @@ def _duckdb_windows(ground: Ground) -> Turn:
     query = f"SELECT {columns} FROM '{path}' WHERE timestamp >= ? AND timestamp < ?"
 
     def run() -> Any:
-        return pa.concat_tables(
-            connection.execute(query, [at, at + _MINUTE]).to_arrow_table() for at in MINUTES
-        )
+        return pa.concat_tables(connection.execute(query, [at, at + _MINUTE]).to_arrow_table() for at in MINUTES)
 
     return Turn(run)
 

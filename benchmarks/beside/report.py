@@ -68,7 +68,16 @@ def lines(case: Case, took: Mapping[str, Measured | str]) -> Iterator[Line]:
         )
     for bound in case.under:
         value = {"median": ours.median, "p95": ours.p95, "peak": ours.peak}[bound.of]
-        yield Line(case.work, bound.of, _bound(value, bound), "", None, f"< {_bound(bound.value, bound)}", value < bound.value, "")
+        yield Line(
+            case.work,
+            bound.of,
+            _bound(value, bound),
+            "",
+            None,
+            f"< {_bound(bound.value, bound)}",
+            value < bound.value,
+            "",
+        )
 
 
 def _bound(value: float, bound: Under) -> str:
@@ -78,7 +87,9 @@ def _bound(value: float, bound: Under) -> str:
 def _told(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1e6:,.2f} MB"
-    return f"{value:,.2f} s" if value >= 1 else f"{value * 1000:,.1f} ms" if value >= 0.01 else f"{value * 1000:,.2f} ms"
+    return (
+        f"{value:,.2f} s" if value >= 1 else f"{value * 1000:,.1f} ms" if value >= 0.01 else f"{value * 1000:,.2f} ms"
+    )
 
 
 def show(found: list[Line]) -> None:

@@ -150,7 +150,7 @@ def run(case: Case, ground: Ground, size: str, rounds: int, environment: Environ
                 measured.peak, measured.said = told["peak"], told["said"]
                 found[label] = told["found"]
     if case.agree:
-        _compare(case, found)
+        compare(case, found)
     return took
 
 
@@ -159,7 +159,9 @@ def _started(
     case: Case, contender: Contender, ground: Ground, size: str, environment: Environment
 ) -> Iterator[_Process]:
     arguments = environment.command(contender, case.name, contender.label, str(ground.home), size)
-    made = subprocess.run([*arguments, "make"], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        [*arguments, "make"], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+    )
     if made.returncode:
         raise ContenderFailed(f"{case.name}, {contender.label}: {made.stderr[-2000:]}")
     try:
@@ -172,11 +174,14 @@ def _started(
         process.close()
 
 
-def _compare(case: Case, found: dict[str, list[float] | None]) -> None:
+def compare(case: Case, found: dict[str, list[float] | None]) -> None:
+    """Raises ContenderFailed where contenders that tell of rows do not tell the same."""
     told = {label: each for label, each in found.items() if each is not None}
     ours = next(iter(told.values()), [])
     for label, theirs in told.items():
-        if len(theirs) != len(ours) or any(not math.isclose(a, b, rel_tol=1e-9) for a, b in zip(ours, theirs, strict=True)):
+        if len(theirs) != len(ours) or any(
+            not math.isclose(a, b, rel_tol=1e-9) for a, b in zip(ours, theirs, strict=True)
+        ):
             raise ContenderFailed(f"{case.name}: {label} gave {theirs}, {next(iter(told))} {ours}")
 
 

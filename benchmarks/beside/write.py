@@ -61,7 +61,9 @@ def _parse(ground: Ground) -> Turn:
 
 def _lay(ground: Ground) -> Turn:
     rows, target = table(ground), ground.own("laid")
-    return into(target, lambda: write(target, "trades", [DAY], iter([day_rows(DAY, instrument(), lambda: rows)])), _written)
+    return into(
+        target, lambda: write(target, "trades", [DAY], iter([day_rows(DAY, instrument(), lambda: rows)])), _written
+    )
 
 
 def _sketch(ground: Ground) -> Turn:
