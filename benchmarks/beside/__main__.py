@@ -17,7 +17,7 @@ from benchmarks.beside.cases import SIZES, Case, Ground
 from benchmarks.beside.runner import ROOT, ContenderFailed, Environment, Measured, make_data, own_environment, run
 from benchmarks.beside.table import CASES
 
-_PEERS = ("polars", "duckdb", "arcticdb")
+_PEERS = ("polars", "duckdb", "arcticdb", "nautilus_trader")
 _PAGE = ROOT / "docs" / "benchmarks.md"
 
 
@@ -88,7 +88,7 @@ def _versions(environment: Environment) -> dict[str, str]:
         return {}
     code = (
         "import sys, importlib.metadata as m\n"
-        "known = {d.metadata['Name'].lower(): d.version for d in m.distributions()}\n"
+        "known = {d.metadata['Name'].lower().replace('-', '_'): d.version for d in m.distributions()}\n"
         "print(*(f'{n}={known[n]}' for n in sys.argv[1:] if n in known))"
     )
     done = subprocess.run([environment.peers, "-c", code, *_PEERS], capture_output=True, text=True, check=True)

@@ -114,7 +114,7 @@ class Case:
         name: what it is asked for by.
         work: what is done.
         contenders: ours first.
-        goals: the most that ours may take of theirs, by label.
+        goals: the most that ours may take of theirs, by label; without one, it is for information.
         under: bounds of ours that are no ratios.
         needs: the data that it is over, see `data.MADE`.
         calls: how often a contender runs in each of its turns.

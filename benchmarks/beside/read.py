@@ -116,6 +116,27 @@ def _polars(ground: Ground) -> Turn:
     return Turn(lambda: pl.read_parquet(path).to_arrow())
 
 
+def _write_nautilus(ground: Ground) -> None:
+    from nautilus_trader.persistence.catalog import ParquetDataCatalog
+    from nautilus_trader.persistence.wranglers import TradeTickDataWrangler
+    from nautilus_trader.test_kit.providers import TestInstrumentProvider
+
+    instrument = TestInstrumentProvider.btcusdt_perp_binance()
+    rows = frame(ground, index=True).rename(columns={"id": "trade_id", "amount": "quantity"})
+    rows = rows.assign(side=rows["side"].str.upper()).tz_localize("UTC")
+    catalog = ParquetDataCatalog(str(ground.own("nautilus")))
+    catalog.write_data([instrument])
+    catalog.write_data(TradeTickDataWrangler(instrument).process(rows))
+
+
+def _nautilus(ground: Ground) -> Turn:
+    """It has no Arrow to give: trades come as its objects."""
+    from nautilus_trader.persistence.catalog import ParquetDataCatalog
+
+    catalog = ParquetDataCatalog(str(ground.own("nautilus")))
+    return Turn(lambda: len(catalog.trade_ticks()), after=lambda count: f"{count:,} TradeTicks")
+
+
 def _polars_hour(ground: Ground) -> Turn:
     import polars as pl
 
@@ -212,6 +233,7 @@ CASES = (
             Contender(_ARCTIC, _arctic(), write_arctic, "arcticdb"),
             Contender("pandas", _pandas, write_pandas),
             Contender("polars", _polars, write_polars, "polars"),
+            Contender("nautilus_trader", _nautilus, _write_nautilus, "nautilus_trader"),
         ),
         {_ARCTIC: 0.8, "pandas": 0.4, "polars": 1.0},
         (Under(0.1, "median"),),

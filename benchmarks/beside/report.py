@@ -55,17 +55,17 @@ def lines(case: Case, took: Mapping[str, Measured | str]) -> Iterator[Line]:
     """A case's comparisons, then its bounds that are no ratios."""
     ours = took[case.contenders[0].label]
     assert isinstance(ours, Measured)
-    for label, goal in case.goals.items():
-        theirs = took[label]
-        told = _told(ours.median, case.unit)
+    told = _told(ours.median, case.unit)
+    for contender in case.contenders[1:]:
+        theirs, most = took[contender.label], case.goals.get(contender.label)
+        goal = "–" if most is None else f"≤ {most:.3g}"
         if isinstance(theirs, str):
-            yield Line(case.work, label, told, theirs, None, f"≤ {goal:.3g}", None, f"{ours.peak:,.0f} / –")
+            yield Line(case.work, contender.label, told, theirs, None, goal, None, f"{ours.peak:,.0f} / –")
             continue
         ratio = ours.median / theirs.median
         peaks = f"{ours.peak:,.0f} / {theirs.peak:,.0f}"
-        yield Line(
-            case.work, label, told, _told(theirs.median, case.unit), ratio, f"≤ {goal:.3g}", ratio <= goal, peaks
-        )
+        met = None if most is None else ratio <= most
+        yield Line(case.work, contender.label, told, _told(theirs.median, case.unit), ratio, goal, met, peaks)
     for bound in case.under:
         value = {"median": ours.median, "p95": ours.p95, "peak": ours.peak}[bound.of]
         yield Line(
