@@ -6,6 +6,7 @@ python -m benchmarks.beside --only read-day,candles --rounds 9
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,18 +61,21 @@ def _run(chosen: list[Case], ground: Ground, environment: Environment, arguments
     failed = []
     for case in chosen:
         print(f"{case.name} …", file=sys.stderr, flush=True)
+        about["loads"][case.name] = round(os.getloadavg()[0], 1)
         try:
             took[case.name] = run(case, ground, arguments.size, arguments.rounds, environment)
         except ContenderFailed as problem:
             failed.append(str(problem))
+            continue
+        done = [case for case in chosen if case.name in took]
+        if arguments.json:  # after each case: the next ones may take long
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(report.as_json(about, done, took), indent=1) + "\n")
     done = [case for case in chosen if case.name in took]
     found = [line for case in done for line in report.lines(case, took[case.name])]
     said = [text for case in done for text in _said(case, took[case.name])]
     report.show(found)
     print("\n".join(said))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report.as_json(about, done, took), indent=1) + "\n")
     if arguments.docs and not failed:
         report.into_page(_PAGE, about, found, said)
     return failed

@@ -109,7 +109,7 @@ def show(found: list[Line]) -> None:
 
 
 def circumstances(size: str, rounds: int, peers: Mapping[str, str]) -> dict[str, Any]:
-    """Where and when it was measured, and with what."""
+    """Where and when it was measured, and with what; `loads` is to tell how busy the machine was before each case."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "size": size,
@@ -119,8 +119,8 @@ def circumstances(size: str, rounds: int, peers: Mapping[str, str]) -> dict[str,
             "cores": os.cpu_count(),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
             "system": platform.platform(terse=True),
-            "load": [round(each, 1) for each in os.getloadavg()],
         },
+        "loads": {},
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES},
         "peers": dict(peers),
     }
@@ -163,10 +163,10 @@ def into_page(page: Path, about: Mapping[str, Any], found: list[Line], said: lis
 def _markdown(about: Mapping[str, Any], found: list[Line], said: list[str]) -> str:
     machine = about["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in {**about["versions"], **about["peers"]}.items())
-    load = machine["load"][1]
+    loads = sorted(about["loads"].values()) or [0.0]
     where = (
         f"Measured {about['date']}, size `{about['size']}`, on {machine['cores']} cores ({machine['processor']}), "
-        f"{machine['memory_gb']} GB, {machine['system']}, at a load of {load}; {versions}."
+        f"{machine['memory_gb']} GB, {machine['system']}, at loads of {loads[0]:g} to {loads[-1]:g}; {versions}."
     )
     rows = ["| " + " | ".join(_HEADS) + " |", "| --- | --- | ---: | ---: | ---: | ---: | --- | ---: |"]
     before = ""
