@@ -73,7 +73,7 @@ def beside(tmp_path: Path, names: list[str], peers: Path) -> dict[str, dict[str,
     return {case["case"]: case for case in json.loads(figures.read_text())["cases"]}
 
 
-@pytest.mark.parametrize("peers", ENVIRONMENTS, ids=str)
+@pytest.mark.parametrize("peers", ENVIRONMENTS, ids=["alone", "with peers"][: len(ENVIRONMENTS)])
 def test_the_lake_beside_others(tmp_path: Path, peers: Path) -> None:
     told = beside(tmp_path, QUICK, peers)
     assert list(told) == QUICK
