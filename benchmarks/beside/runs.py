@@ -33,7 +33,7 @@ def _sample(name: str, commands: Callable[[Ground], list[list[str]]]) -> Callabl
                 )
                 if done.returncode:
                     raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-            return f"{len(asked)} runs"
+            return f"{ground.size.days} days, runs: {len(asked)}"
 
         return Turn(run, before, lambda said: said)
 
