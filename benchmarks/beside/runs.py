@@ -27,7 +27,6 @@ def _sample(name: str, commands: Callable[[Ground], list[list[str]]]) -> Callabl
             settings = {"MARKET_DATA_LAKE": str(home / "lake"), "DAGSTER_HOME": str(home / "dagster")}
             settings |= {"MARKET_DATA_SOURCE": "sample", "MARKET_DATA_INSTRUMENTS": ground.size.selection}
             for each in asked:
-                # signals need more history than so few days have; that they say so is no failure
                 done = subprocess.run(
                     [*_CLI, *each], cwd=home, env=os.environ | settings, capture_output=True, text=True, check=False
                 )
