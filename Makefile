@@ -10,6 +10,8 @@ DAY ?=
 FROM ?=
 TO ?=
 ASSETS ?=
+SIZE ?= full
+ONLY ?=
 PORT ?= 3000
 
 .PHONY: help install demo dev test lint materialize backfill bench clean
@@ -48,8 +50,10 @@ lint: $(INSTALLED) ## style, types and the floors
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: $(INSTALLED) ## measurements; ROWS=20000000 to choose a size
-	@$(BIN)/python -m benchmarks.day
+bench: $(INSTALLED) ## the lake beside its peers: [SIZE=small|full] [ONLY=read-day,candles]; full renews docs/benchmarks.md
+	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt
+	@$(BIN)/python -m benchmarks.beside --size $(SIZE) --only "$(ONLY)" --json benchmarks/results/$(SIZE).json \
+	  $(if $(filter full,$(SIZE)),$(if $(ONLY),,--docs))
 
 clean: ## removes the virtual environment and caches; the lake and Dagster's history stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -96,12 +96,13 @@ def _day(folder: Path, arguments: argparse.Namespace) -> None:
     urlopen(bucket, timeout=20).close()
     server.reset()
     in_turn(_COMMAND, home, ["day_on_gcs"], 1, STORAGE_EMULATOR_HOST=server.url)
-    kinds = Counter(_kind(request.method, request.path, request.is_media) for request in server.requests)
+    kinds = Counter(kind(request.method, request.path, request.is_media) for request in server.requests)
     print(f"requests: {kinds.total():,} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())})")
     server.stop()
 
 
-def _kind(method: str, path: str, media: bool) -> str:
+def kind(method: str, path: str, media: bool) -> str:
+    """What a request to Google's storage is for."""
     if method == "GET":
         return "reads" if media else "listings" if path.endswith("/o") else "looks"
     return "copies" if "/rewriteTo/" in path or "/copyTo/" in path else "deletes" if method == "DELETE" else "writes"

@@ -27,7 +27,7 @@ def write_options(path: Path, rows: int, instruments: int) -> None:
     # a few options near the money have most of the changes
     busy = 1 / (1 + np.arange(instruments)) ** 0.6
     busy = draw.permutation(busy / busy.sum())
-    _write(path, _option_rows(draw, listed, busy, rows))
+    write_packed(path, _option_rows(draw, listed, busy, rows))
 
 
 def write_option_trades(path: Path, rows: int, instruments: int, traded: int) -> None:
@@ -49,15 +49,16 @@ def write_option_trades(path: Path, rows: int, instruments: int, traded: int) ->
             "amount": draw.integers(1, 200, rows) / 10,
         }
     )
-    _write(path, iter([table]))
+    write_packed(path, iter([table]))
 
 
 def write_book(path: Path, symbol: str, rows: int) -> None:
     """A day of one perpetual's book_snapshot_25; every 1000th stretch of rows comes half a second late."""
-    _write(path, _book_rows(np.random.default_rng(9), symbol, rows))
+    write_packed(path, _book_rows(np.random.default_rng(9), symbol, rows))
 
 
-def _write(path: Path, tables: Iterator[pa.Table]) -> None:
+def write_packed(path: Path, tables: Iterator[pa.Table]) -> None:
+    """Writes tables as the vendor packs them: gzip, one header, nothing quoted."""
     part = path.with_suffix(".part")
     with gzip.open(part, "wb", compresslevel=5) as packed:
         for number, table in enumerate(tables):

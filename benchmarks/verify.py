@@ -84,13 +84,14 @@ def write_year(store: ObjectStore, days: int, instruments: int) -> int:
 
 
 def _read(number: int, day: date, frame: str, _: Rejects) -> Iterator[pa.RecordBatch]:
-    table = _minutes(number, day)
+    table = minutes(number, day)
     for name in FRAMES[1 : FRAMES.index(frame) + 1]:
         table = roll_up(table, day, TIMEFRAMES[name])
     yield from table.combine_chunks().to_batches()
 
 
-def _minutes(number: int, day: date) -> pa.Table:
+def minutes(number: int, day: date) -> pa.Table:
+    """A day of 1m candles that move as prices do."""
     draw = np.random.default_rng([number, day.toordinal()])
     count = 1440
     opens = np.arange(count) * 60_000_000 + microseconds(midnight(day))

@@ -1,12 +1,19 @@
 """The measurements run, at a size that takes seconds; what they measure is left to people."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import market_data_pipeline_tests
+from benchmarks.beside.cases import Case, Contender, Under, nothing
+from benchmarks.beside.report import Line, circumstances, into_page, lines
+from benchmarks.beside.runner import ContenderFailed, Measured, compare
+from benchmarks.beside.table import CASES, THROUGH_DAGSTER
 
 ROOT = Path(market_data_pipeline_tests.__file__).parent.parent
 
@@ -48,3 +55,71 @@ def test_verify_beside_reading_everything(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("of reading all") == 3
+
+
+NOWHERE, PEERS = Path("nowhere"), ROOT / ".venv-bench" / "bin" / "python"
+# the peers' environment is made by `make bench`
+ENVIRONMENTS = [NOWHERE, *([PEERS] if PEERS.exists() else [])]
+QUICK = [name for name in CASES if name not in THROUGH_DAGSTER]
+
+
+def beside(tmp_path: Path, names: list[str], peers: Path) -> dict[str, dict[str, Any]]:
+    """The cases as they are told in JSON, by name."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.beside", "--size", "small", "--rounds", "1", "--only", ",".join(names)]
+    command += ["--peers", str(peers), "--folder", str(tmp_path), "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {case["case"]: case for case in json.loads(figures.read_text())["cases"]}
+
+
+@pytest.mark.parametrize("peers", ENVIRONMENTS, ids=["alone", "with peers"][: len(ENVIRONMENTS)])
+def test_the_lake_beside_others(tmp_path: Path, peers: Path) -> None:
+    told = beside(tmp_path, QUICK, peers)
+    assert list(told) == QUICK
+    for name, case in told.items():
+        for contender in CASES[name].contenders:
+            figures = case["contenders"][contender.label]
+            if contender.peer and peers == NOWHERE:
+                assert figures == "no bench environment"
+            else:
+                assert figures == "not installed for this Python" or min(figures["median"], figures["peak"]) > 0
+
+
+@pytest.mark.parametrize("name", sorted(THROUGH_DAGSTER))
+def test_whole_runs(tmp_path: Path, name: str) -> None:
+    told = beside(tmp_path, [name], NOWHERE)
+    assert all(figures["median"] > 0 for figures in told[name]["contenders"].values())
+
+
+def test_a_contender_that_gives_something_else_is_found_out() -> None:
+    case = CASES["read-hour"]
+    compare(case, {"lake": [3, 1.0], "polars": [3, 1.0 + 1e-12], "decoding alone": None})
+    with pytest.raises(ContenderFailed, match=r"read-hour: polars gave \[3, 2.0\], lake \[3, 1.0\]"):
+        compare(case, {"lake": [3, 1.0], "polars": [3, 2.0]})
+
+
+def test_goals_are_judged_by_medians_and_bounds_by_what_they_bound() -> None:
+    ours, theirs = Measured([0.001, 0.002, 0.9], peak=10), Measured([0.002] * 3, peak=20)
+    case = Case("name", "work", (), {"them": 1.0, "nobody": 0.5}, (Under(0.5, "median"), Under(0.5, "p95")))
+    case = replace(
+        case, contenders=(Contender("us", nothing), Contender("them", nothing), Contender("nobody", nothing))
+    )
+    found = list(lines(case, {"us": ours, "them": theirs, "nobody": "not installed for this Python"}))
+    assert [(line.ratio, line.met) for line in found] == [(1.0, True), (None, None), (None, True), (None, False)]
+
+
+def test_the_page_keeps_what_is_not_measured(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured: begin -->\nold\n<!-- measured: end -->\nafter\n")
+    about = circumstances("small", 1, {"polars": "2.1.0"})
+    into_page(page, about, [Line("work", "them", "1 ms", "2 ms", 0.5, "≤ 1", True, "1 / 2")], ["a note"])
+    text = page.read_text()
+    assert text.startswith("before\n<!-- measured: begin -->\n")
+    assert text.endswith("- a note\n\n<!-- measured: end -->\nafter\n")
+    assert "| work | them | 1 ms | 2 ms | 0.50 | ≤ 1 | yes | 1 / 2 |" in text
+    assert "polars 2.1.0" in text
+    assert "old" not in text
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match=r"page\.md lacks the marks"):
+        into_page(page, about, [], [])
