@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.parquet import check_columns, explained, row_group_days
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError, ObjectChanged
+from market_data_pipeline.model.errors import ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import instrument_fields
 
@@ -178,9 +178,5 @@ class MonthRows:
         with explained(self._store.uri_of(info.key)):
             # a page that a disk has damaged must not go on into the month files
             table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
-        if not table.schema.equals(self.schema):
-            raise LakeError(
-                f"{self._store.uri_of(info.key)} does not have the columns of {self._dataset.name} as this lake writes "
-                "them; if another tool wrote it, take it in with `market-data adopt`"
-            )
+        check_columns(table.schema, self._dataset, self._store.uri_of(info.key))
         return table

@@ -70,6 +70,15 @@ def opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
         yield parquet_file(pinned.file)
 
 
+def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
+    """Raises LakeError where a stored file does not have the columns that this lake writes."""
+    if not found.equals(dataset.schema):
+        raise LakeError(
+            f"{uri} does not have the columns of {dataset.name} as this lake writes them; if another tool wrote it, "
+            "take it in with `market-data adopt`"
+        )
+
+
 def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: bool = True) -> pq.ParquetWriter:
     """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
 

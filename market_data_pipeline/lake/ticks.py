@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ordering import sort_by_time, within
-from market_data_pipeline.lake.parquet import explained, parquet_file, row_group_times, with_values
+from market_data_pipeline.lake.parquet import check_columns, explained, parquet_file, row_group_times, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -55,7 +55,9 @@ class TickSeries:
             for day in days:
                 key = dataset.path(dataset.layouts[0], day, instrument)
                 with suppress(ObjectNotFound), explained(store.uri_of(key)):
-                    self._files[day] = parquet_file(opening.enter_context(store.open(key)).file)
+                    file = parquet_file(opening.enter_context(store.open(key)).file)
+                    check_columns(file.schema_arrow, dataset, store.uri_of(key))
+                    self._files[day] = file
             self._held = opening.pop_all()
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -193,6 +194,21 @@ def test_a_broken_file_is_named(ground: Ground, damage: str) -> None:
     ground.write(key, content[:-1] if damage == "magic" else content[:-60] + b"\xff" * 50 + content[-10:])
     with (
         pytest.raises(LakeError, match=r"day-05/.*BTC-USD.parquet cannot be read as Parquet"),
+        TickSeries(ground.again(), TRADES, BTC_USD, (DAY,)),
+    ):
+        pass
+
+
+def test_a_file_of_another_tool_is_named_and_how_to_take_it_in(ground: Ground) -> None:
+    file(ground.store, [(DAY, at(5), "a")])
+    key = TRADES.path(TRADES.layouts[0], DAY, BTC_USD)
+    table = pq.ParquetFile(pa.BufferReader(ground.get(key))).read()
+    column = table.column_names.index("side")
+    with pa.BufferOutputStream() as sink:
+        pq.write_table(table.set_column(column, "side", table.column("side").cast(pa.string())), sink)
+        ground.write(key, sink.getvalue().to_pybytes())
+    with (
+        pytest.raises(LakeError, match=r"BTC-USD.parquet does not have the columns of trades .* `market-data adopt`"),
         TickSeries(ground.again(), TRADES, BTC_USD, (DAY,)),
     ):
         pass
