@@ -400,3 +400,28 @@ def test_a_failed_expectation_leaves_no_temporary_name(store: LocalStore) -> Non
             store.put(path, [K], expect=None)
         assert temps(store) == [path.name]
     assert store.bytes_written == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
+def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
+    root = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        root.chmod(0o755)
+        store = LocalStore(root / "lake")
+        put(store, b"data", K)
+        (root / "lake" / R).chmod(0o600)
+        child = os.fork()
+        if child == 0:
+            os.setuid(65534)
+            said = 0
+            for ask in (lambda: store.open(K), lambda: list(store.list(f"{R}/by_date/")), lambda: store.uri_of(K)):
+                try:
+                    ask()
+                except LakeError as error:
+                    said += "cannot be reached" in str(error)
+                except BaseException:
+                    pass
+            os._exit(said)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    finally:
+        shutil.rmtree(root)

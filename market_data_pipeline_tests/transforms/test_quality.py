@@ -301,8 +301,9 @@ def test_the_edges_of_the_day_count_where_the_instrument_was_there() -> None:
 
 @CUTS
 def test_a_rhythm_is_told_by_seconds_too(cut: int | None) -> None:
-    for seconds, odd in ((299, False), (300, True), (3_000, True)):
-        at = np.sort(np.r_[np.arange(seconds), np.arange(seconds), 0]) * SECOND
+    # in one burst of less than twenty minutes they are none
+    for seconds, each, odd in ((299, 4, False), (300, 4, True), (1_140, 1, False), (3_000, 1, True)):
+        at = np.sort(np.r_[np.arange(seconds), np.arange(seconds), 0]) * each * SECOND
         assert flaws("trades", trades(at), cut=cut) == [Flaw.GAPS] * odd
     (told,) = found("trades", trades(at), cut=cut)
     assert told.text.startswith("1 gap: 00:49:59.000 to 00:00:00.000, on a day where up to 10 minutes are usual")

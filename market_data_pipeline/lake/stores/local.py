@@ -188,7 +188,9 @@ class LocalStore:
 
     def _unlinked(self, text: str) -> str:
         """The key or prefix; raises LakeError where a folder on its way is a link, which would lead out of the lake."""
-        if link := linked_folder(self.root, text):
+        with explained(f"{self.root / text} cannot be reached"):
+            link = linked_folder(self.root, text)
+        if link:
             raise LakeError(f"{link}: is a symbolic link, which is not followed here; put the folder itself there")
         return text
 

@@ -22,8 +22,9 @@ from market_data_pipeline.transforms.quality.terms import (
     stamps_of,
 )
 
-RHYTHM_MINUTES, RHYTHM_SECONDS = 60, 300
-"""Minutes, or seconds, with ticks that a day must have before it has a rhythm: what trades now and then has no gaps."""
+RHYTHM_MINUTES, BUSY_MINUTES, BUSY_SECONDS = 60, 20, 300
+"""Minutes with ticks that a day must have before it has a rhythm, or fewer with so many seconds: what trades now and
+then has no gaps, nor has what traded in one burst."""
 _DAY = DAY // timedelta(microseconds=1)
 _SHOWN = 3
 
@@ -92,7 +93,8 @@ class Pauses:
     def found(self) -> tuple[float, list[tuple[int, int]]]:
         """The minutes that a pause must exceed on this day, and the pauses that do; none where there is no rhythm."""
         active = np.flatnonzero(self._seconds.reshape(-1, MINUTE // SECOND).any(axis=1))
-        if len(active) < RHYTHM_MINUTES and np.count_nonzero(self._seconds) < RHYTHM_SECONDS:
+        busy = len(active) >= BUSY_MINUTES and np.count_nonzero(self._seconds) >= BUSY_SECONDS
+        if len(active) < RHYTHM_MINUTES and not busy:
             return self._least, []
         if self._life.to_end:
             self._pause(np.array([self._life.end]))
