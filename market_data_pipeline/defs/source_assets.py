@@ -47,7 +47,8 @@ def tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
             yield from rows_of_days(source, dataset, days, selection)
 
         def notes(day: date) -> dict[str, object]:
-            return {STATE: read_in[day]} if day in read_in else {}
+            # a day of which there is nothing yet has a state, too: what comes later is then seen
+            return {STATE: read_in.get(day, "")} if isinstance(source, WatchedSource) else {}
 
         yield from results(context, RowStream(selection.within(source.venues), rows, notes))
 

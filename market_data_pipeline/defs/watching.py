@@ -16,7 +16,7 @@ from market_data_pipeline.model.windows import as_day, by_month
 from market_data_pipeline.sources.contract import WatchedSource
 
 STATE = "source_state"
-"""Metadata of a partition of ticks: the state of the source before it was read."""
+"""Metadata of a partition of ticks: the state of the source before it was read; empty where it had nothing."""
 _PAGE = 500
 _DAYS = 366
 """Partitions that are looked at together: few enough to be looked at in a second or so, even on a network drive."""

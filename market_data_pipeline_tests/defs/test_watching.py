@@ -201,6 +201,23 @@ def test_a_day_of_which_all_files_are_gone_stays_as_it_is(ticks: Watched) -> Non
     assert len(ticks.stored(8)) == 2
 
 
+def test_a_day_whose_first_file_comes_late_is_asked_for(tmp_path: Path, made: Path) -> None:
+    """An instrument by name may have no liquidations on a day: the day is materialized without rows."""
+    with watched(tmp_path, made) as lake:
+        files = {at: lake.folder / f"binance_liquidations_{day(at)}_BTCUSDT.csv.gz" for at in (7, 8)}
+        for number, path in files.items():
+            shutil.copy2(lake.file(number), path)
+        kept = files[8].rename(tmp_path / "kept")
+        settings = replace(lake.settings, selection=Selection.of("binance:SPOT_PAIR:BTC-USDT"))
+        late = Watched(Pipeline(build_definitions(settings), lake.running.instance), settings, lake.folder)
+        assert late.running.run(day(7), day(8), assets=["liquidations"]).succeeded
+        assert late.running.metadata("liquidations", day(8))["dagster/partition_row_count"] == 0
+        assert late.settle() == []
+        kept.rename(files[8])
+        assert late.settle() == [(Span(day(8), day(8), ("liquidations",)), True)]
+        assert late.running.metadata("liquidations", day(8))["dagster/partition_row_count"] > 0
+
+
 def test_a_mapping_that_changes_takes_the_days_of_its_symbols_alone(ticks: Watched) -> None:
     ticks.resend(9, "ODD")
     (run,) = ticks.settle()
