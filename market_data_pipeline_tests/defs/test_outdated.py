@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,10 +17,12 @@ import pyarrow.compute as pc
 import pytest
 
 from market_data_pipeline.defs import candle_assets
+from market_data_pipeline.defs import history as history_module
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.history import History
 from market_data_pipeline.defs.lineage import Change, lineage
+from market_data_pipeline.defs.outdated import outdated
 from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT
 from market_data_pipeline.lake import writer
 from market_data_pipeline.model.errors import LakeError, SourceError
@@ -394,3 +397,54 @@ def test_rows_made_from_others_need_a_run_of_all_that_the_settings_have() -> Non
     # of an instrument that nobody ever asked for nothing can be out of date
     assert missing(BTC.id, across=False) == frozenset()
     assert missing("binance:*", across=True) == {ETH.id, ALL}
+    # rows of an instrument that others asked for are made from those of others, too
+    assert missing(BTC.id, across=True) == {ALL}
+
+
+@pytest.mark.parametrize(
+    ("made", "behind"),
+    [
+        ([("binance:*", 20)], True),
+        ([("binance:*", 40)], False),
+        ([("binance:*", 40), ("deribit:*", 20)], True),
+        ([("binance:*", 20), ("binance:*, deribit:*", 40)], False),
+        ([("binance:*", 20), ("all instruments", 40)], False),
+        ([("all instruments", 40), ("binance:*", 20)], False),
+    ],
+)
+def test_a_change_of_the_master_reaches_what_was_made_with_other_words(
+    made: list[tuple[str, int]], behind: bool
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for asked, read_at in made:
+            report(instance, "ohlcv_1m", 8, **{"instruments_asked_for": asked, READ_AT: read_at})
+        history = History(LINEAGE, Selection.of(["binance:*", "deribit:*"]))
+        assert history.read_on(instance)
+        change = Change("instruments", day(8), 30, day(8), frozenset([ALL]))
+        assert history.not_made_since(change, ("ohlcv_1m", day(8)), across=False) == ({ALL} if behind else set())
+
+
+def test_which_instruments_a_partition_lacks_is_worked_out_once_for_all_partitions_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what of them the settings have: it would be days times days times instruments otherwise."""
+    seen = Counter[str]()
+    covers = history_module._covers
+    monkeypatch.setattr(history_module, "_covers", lambda *told: (seen.update([told[2]]), covers(*told))[1])
+    parse = Instrument.parse
+    monkeypatch.setattr(Instrument, "parse", lambda name: (seen.update([f"parsed {name}"]), parse(name))[1])
+    numbers = range(1, 21)
+    names = [f"binance:SPOT_PAIR:A{number}-USDT" for number in range(5)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for number in numbers:
+            report(instance, "ml_signals", number, **{READ_AT: 0})
+        for number in numbers:
+            report(instance, "technical_features", number, **{CHANGED: dict.fromkeys(names, f"{number:x}")})
+        history = History(LINEAGE, Selection())
+        assert history.read_on(instance)
+        made = {name: days(*numbers) if name == "ml_signals" else set[date]() for name in history.names}
+        found = outdated(instance, history, made, LINEAGE, Selection(), ())
+    assert set(found.due) == {("ml_signals", day(number)) for number in numbers}
+    assert sum(map(len, found.due.values())) == sum(numbers)
+    # once for what was made of them, and once for what the settings have
+    assert max(seen.values()) <= 2
