@@ -1,5 +1,6 @@
 """What must not get lost, and what must not be undone: failed and killed writers, other instruments, stopped days."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,13 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from socket import gethostname
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from market_data_pipeline.defs import candle_assets
+from market_data_pipeline.defs import candle_assets, going_on
 from market_data_pipeline.defs import history as history_module
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
@@ -329,6 +331,68 @@ def test_a_run_whose_process_was_killed_is_ended_and_one_that_goes_on_is_not(tmp
         assert list((tmp_path / ".runs").iterdir()) == []
 
 
+def mark(instance: dg.DagsterInstance, run_id: str, machine: str) -> Path:
+    """A run's mark as its process has made it, and nobody holds it any more."""
+    path = Path(instance.root_directory) / ".runs" / run_id
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(machine)
+    return path
+
+
+def started(instance: dg.DagsterInstance) -> str:
+    job = dg.GraphDefinition("nothing").to_job()
+    return instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED).run_id
+
+
+def test_a_run_of_another_machine_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks may not be seen from here, if the folder is shared."""
+
+    def ended(machine: str) -> bool:
+        path = mark(instance, started(instance), machine)
+        end_dead_runs(instance)
+        assert path.exists() is not instance.get_run_by_id(path.name).is_finished  # type: ignore[union-attr]
+        return not path.exists()
+
+    start = tmp_path / "boot_id"
+    start.write_text("1f\n")
+    monkeypatch.setattr(going_on, "_START", start)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        with marked_run(instance) as run_id:
+            assert set((tmp_path / ".runs" / run_id).read_text().split("\n")) == {gethostname(), "1f"}
+        assert not ended("elsewhere\n2e")
+        assert not ended("elsewhere")
+        # it was started anew, or is another container
+        assert ended(f"{gethostname()}\n2e")
+        assert ended("elsewhere\n1f")
+        start.unlink()
+        assert not ended("elsewhere\n1f")
+        assert ended(gethostname())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "open"), (fcntl, "flock"), (Path, "mkdir"), (Path, "iterdir"), (Path, "unlink")]
+)
+def test_marks_that_cannot_be_made_or_seen_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> None:
+    """Another user's folder, or a file system without locks."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(name)
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        mark(instance, run := started(instance), gethostname())
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, refuse)
+            with marked_run(instance) as run_id:
+                assert run_id
+            end_dead_runs(instance)
+        seen = name in ("mkdir", "unlink")
+        assert instance.get_run_by_id(run).is_finished is seen  # type: ignore[union-attr]
+        end_dead_runs(instance)
+        assert instance.get_run_by_id(run).is_finished  # type: ignore[union-attr]
+
+
 def test_a_killed_run_of_ours_does_not_stop_the_sensor(lake: Lake) -> None:
     instance = lake.running.instance
     job = lake.running.defs.resolve_job_def("daily")
@@ -336,7 +400,7 @@ def test_a_killed_run_of_ours_does_not_stop_the_sensor(lake: Lake) -> None:
     assert lake.asked() == {}
     assert f"1 runs go on ({run.run_id})" in lake.reason
     assert "Terminate, with force" in lake.reason
-    (Path(instance.root_directory) / ".runs" / run.run_id).touch()  # as its process would have, and nobody holds it
+    mark(instance, run.run_id, gethostname())
     assert lake.asked() == {}
     assert lake.reason == "nothing has changed that something else was made from"
 
