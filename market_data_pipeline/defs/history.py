@@ -1,4 +1,4 @@
-"""What Dagster's history tells for corrections: how partitions have changed, and from what state each was made.
+"""What Dagster's history tells for corrections: how partitions have changed, and from what each was made.
 
 It is read once by each process, some seconds at a time, and then read on: it grows with every run.
 """
@@ -11,7 +11,7 @@ from functools import lru_cache
 import dagster as dg
 
 from market_data_pipeline.defs.lineage import Change, Lineage, Partition
-from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT, mapping
+from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT, STATE, mapping
 from market_data_pipeline.defs.upstream import ASKED, FAILED
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import as_day
@@ -43,6 +43,7 @@ class History:
         names: the assets that are read of.
         partitions: how many materializations have been read.
         changes: the changes that have not come yet into all that is made from them, as far as is known.
+        states: in which state of the source days of ticks were last read with the instruments of the settings.
     """
 
     def __init__(self, lineage: Lineage, selection: Selection) -> None:
@@ -51,6 +52,7 @@ class History:
         self._made, self._own = frozenset(lineage), str(selection)
         self._places = dict.fromkeys(self.names, 0)
         self.changes: list[Change] = []
+        self.states: dict[Partition, str] = {}
         self._makings: dict[Partition, list[_Making]] = {}
         # one set for each set of names, however many days have the same
         self._sets: dict[frozenset[str], frozenset[str]] = {}
@@ -77,12 +79,14 @@ class History:
             return
         self.partitions += 1
         day, at = as_day(made.partition), record.storage_id
-        told = {key: value.value for key, value in made.metadata.items() if key in (ASKED, FAILED, READ_AT)}
+        told = {key: value.value for key, value in made.metadata.items() if key in (ASKED, FAILED, READ_AT, STATE)}
         if changed := mapping(made.metadata, CHANGED):
             named = frozenset(changed)
             since = made.metadata.get(CHANGED_FROM)
             first = datetime.fromisoformat(str(since.value)).date() if since else day
             self.changes.append(Change(name, day, at, min(first, day), self._sets.setdefault(named, named)))
+        if STATE in told and told.get(ASKED) == self._own:
+            self.states[name, day] = str(told[STATE])
         if name in self._made:
             failed = told.get(FAILED)
             labels = frozenset(each["instrument"] for each in failed) if isinstance(failed, list) else frozenset()

@@ -7,9 +7,9 @@ import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, lake_asset, results
 from market_data_pipeline.defs.partitions import days_of
+from market_data_pipeline.defs.recorded import STATE
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
-from market_data_pipeline.defs.watching import STATE
 from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.rows import DayRows
