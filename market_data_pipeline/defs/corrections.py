@@ -99,7 +99,7 @@ def corrections_sensor(
             why += found.said()
             if watch is not None:
                 try:
-                    progress = replace(progress, looked=watch.look(instance, made, progress.looked))
+                    progress = replace(progress, looked=watch.look(history.states, made, progress.looked))
                 except SourceError as error:
                     why.append(f"the source cannot be looked at: {error}")
         if (changed := progress.looked.next_run) is not None:

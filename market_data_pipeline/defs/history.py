@@ -1,4 +1,4 @@
-"""What Dagster's history tells for corrections: how partitions have changed, and from what state each was made.
+"""What Dagster's history tells for corrections: how partitions have changed, and from what each was made.
 
 It is read once by each process, some seconds at a time, and then read on: it grows with every run.
 """
@@ -11,7 +11,7 @@ from functools import lru_cache
 import dagster as dg
 
 from market_data_pipeline.defs.lineage import Change, Lineage, Partition
-from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT, mapping
+from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT, STATE, mapping
 from market_data_pipeline.defs.upstream import ASKED, FAILED
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import as_day
@@ -43,6 +43,7 @@ class History:
         names: the assets that are read of.
         partitions: how many materializations have been read.
         changes: the changes that have not come yet into all that is made from them, as far as is known.
+        states: in which state of the source days of ticks were last read with the instruments of the settings.
     """
 
     def __init__(self, lineage: Lineage, selection: Selection) -> None:
@@ -51,6 +52,7 @@ class History:
         self._made, self._own = frozenset(lineage), str(selection)
         self._places = dict.fromkeys(self.names, 0)
         self.changes: list[Change] = []
+        self.states: dict[Partition, str] = {}
         self._makings: dict[Partition, list[_Making]] = {}
         # one set for each set of names, however many days have the same
         self._sets: dict[frozenset[str], frozenset[str]] = {}
@@ -77,12 +79,14 @@ class History:
             return
         self.partitions += 1
         day, at = as_day(made.partition), record.storage_id
-        told = {key: value.value for key, value in made.metadata.items() if key in (ASKED, FAILED, READ_AT)}
+        told = {key: value.value for key, value in made.metadata.items() if key in (ASKED, FAILED, READ_AT, STATE)}
         if changed := mapping(made.metadata, CHANGED):
             named = frozenset(changed)
             since = made.metadata.get(CHANGED_FROM)
             first = datetime.fromisoformat(str(since.value)).date() if since else day
             self.changes.append(Change(name, day, at, min(first, day), self._sets.setdefault(named, named)))
+        if STATE in told and told.get(ASKED) == self._own:
+            self.states[name, day] = str(told[STATE])
         if name in self._made:
             failed = told.get(FAILED)
             labels = frozenset(each["instrument"] for each in failed) if isinstance(failed, list) else frozenset()
@@ -104,16 +108,38 @@ class History:
             return change.instruments
         if all(each.read_at >= change.at for each in makings):
             return frozenset()
-        return frozenset(
-            name
-            for name in (*change.instruments, *((ALL,) if across else ()))
-            if (read_at := self._read_at(makings, name)) is not None and read_at < change.at
-        )
+        told = tuple((each.asked, each.failed) for each in makings)
+        *made, never = _whose(told, self._own, change.instruments, across)
+        behind = [names for each, names in zip(makings, made, strict=True) if each.read_at < change.at and names]
+        # mostly it is one of them alone; the same set again is known again at once
+        return behind[0] if len(behind) == 1 and not never else never.union(*behind)
 
-    def _read_at(self, makings: list[_Making], name: str) -> int | None:
-        """When the inputs were read of what now lies there of an instrument; None where nobody ever asked for it."""
-        asked = [each for each in makings if _covers(each.asked, self._own, name)]
-        return next((each.read_at for each in reversed(asked) if name not in each.failed), 0) if asked else None
+
+@lru_cache(maxsize=1024)
+def _whose(
+    told: tuple[tuple[str, frozenset[str]], ...], own: str, names: frozenset[str], across: bool
+) -> tuple[frozenset[str], ...]:
+    """Which of some names now lie in a partition as which of its makings left them; partitions mostly have this alike.
+
+    Args:
+        told: of each making what it was asked for, and what of it failed; the newest last.
+        own: the instruments of the settings, in words.
+        names: the instruments; of those that nobody ever asked for nothing lies there.
+        across: whether ALL is looked for, too.
+
+    Returns:
+        The names of each making, and those that none of them could make. ALL is that of the newest that made all that
+        the settings have. Where none did, each of them made a part of it.
+    """
+    found: list[set[str]] = [set() for _ in range(len(told) + 1)]
+    for name in (*names, ALL) if across else names:
+        asked = [number for number, (words, _) in enumerate(told) if _covers(words, own, name)]
+        if asked:
+            found[max((number for number in asked if name not in told[number][1]), default=-1)].add(name)
+        elif name == ALL:
+            for each in found[:-1]:
+                each.add(ALL)
+    return tuple(names if each == names else frozenset(each) for each in found)
 
 
 @lru_cache(maxsize=65_536)

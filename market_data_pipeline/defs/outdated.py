@@ -89,6 +89,7 @@ def outdated(
     found = Outdated()
     within: dict[Partition, list[Change]] = {}
     lacking: dict[Change, None] = {}
+    ours_of = _Ours(selection)
     for change in history.changes:
         for partition, reach in reached(change, lineage):
             name, day = partition
@@ -97,10 +98,10 @@ def outdated(
             missing = history.not_made_since(change, partition, across=reach.across)
             if missing:
                 lacking[change] = None
-            ours = {each for each in missing if each == ALL or Instrument.parse(each) in selection}
+            ours = ours_of[missing]
             if ours:
                 within.setdefault(partition, []).append(change)
-            if missing - ours:
+            if ours < missing:
                 found.beyond.setdefault(partition, []).append(change)
     history.changes = list(lacking)
     blocked = _Blocked(instance)
@@ -117,6 +118,18 @@ def outdated(
 def still_asked(asked: Iterable[tuple[Span, int]], found: Outdated) -> tuple[tuple[Span, int], ...]:
     """Of what has been asked for, that which is not made yet."""
     return tuple((span, at) for span, at in asked if any(_holds(span, each) for each in found.again))
+
+
+class _Ours(dict[frozenset[str], frozenset[str]]):
+    """Which of some names the settings have; worked out once for each set of names."""
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__()
+        self._selection = selection
+
+    def __missing__(self, names: frozenset[str]) -> frozenset[str]:
+        ours = frozenset(each for each in names if each == ALL or Instrument.parse(each) in self._selection)
+        return self.setdefault(names, ours)
 
 
 class _Blocked:

@@ -7,9 +7,9 @@ import dagster as dg
 
 from market_data_pipeline.defs.declaring import Results, lake_asset, results
 from market_data_pipeline.defs.partitions import days_of
+from market_data_pipeline.defs.recorded import STATE
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
-from market_data_pipeline.defs.watching import STATE
 from market_data_pipeline.lake.master import INSTRUMENTS, listed_rows
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.rows import DayRows
@@ -47,7 +47,8 @@ def tick_asset(settings: Settings, dataset: Dataset) -> dg.AssetsDefinition:
             yield from rows_of_days(source, dataset, days, selection)
 
         def notes(day: date) -> dict[str, object]:
-            return {STATE: read_in[day]} if day in read_in else {}
+            # a day of which there is nothing yet has a state, too: what comes later is then seen
+            return {STATE: read_in.get(day, "")} if isinstance(source, WatchedSource) else {}
 
         yield from results(context, RowStream(selection.within(source.venues), rows, notes))
 

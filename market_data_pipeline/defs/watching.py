@@ -7,17 +7,11 @@ from datetime import date
 from enum import StrEnum
 from typing import Self
 
-import dagster as dg
-
 from market_data_pipeline.defs.lineage import Partition, Span, spans
-from market_data_pipeline.defs.upstream import ASKED
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.model.windows import as_day, by_month
 from market_data_pipeline.sources.contract import WatchedSource
 
-STATE = "source_state"
-"""Metadata of a partition of ticks: the state of the source before it was read."""
-_PAGE = 500
 _DAYS = 366
 """Partitions that are looked at together: few enough to be looked at in a second or so, even on a network drive."""
 
@@ -95,15 +89,12 @@ class Watch:
 
     def __init__(self, source: WatchedSource, names: Sequence[str], selection: Selection, seconds: float = 5) -> None:
         self.source, self.names, self.selection, self.seconds = source, sorted(names), selection, seconds
-        # what Dagster's history says is read once by each process, and then read on: it grows with every run
-        self._read: dict[str, dict[date, str]] = {name: {} for name in self.names}
-        self._places: dict[str, int] = dict.fromkeys(self.names, 0)
 
-    def look(self, instance: dg.DagsterInstance, made: Mapping[str, Mapping[date, int]], before: Looked) -> Looked:
+    def look(self, read: Mapping[Partition, str], made: Mapping[str, Mapping[date, int]], before: Looked) -> Looked:
         """Looks at as many partitions as there is time for, at one batch in any case.
 
         Args:
-            instance: tells in which states days were read.
+            read: in which states days were last read with these instruments.
             made: for each asset its materialized partitions.
             before: what the last look has shown.
 
@@ -111,46 +102,24 @@ class Watch:
             SourceError: the source cannot be used.
         """
         until = time.monotonic() + self.seconds
-        if not all(self._caught_up(instance, name, until) for name in self.names):
-            return before
-        batches = list(self._batches(made))
+        batches = list(self._batches(read, made))
         changed, goes_on = dict(before.changed), before.goes_on
         for number in range(before.goes_on, len(batches)):
             name, days = batches[number]
             now = self.source.states(name, days, self.selection)
             for day in days:
-                _follow(changed, (name, day), now.get(day), self._read[name][day])
+                _follow(changed, (name, day), now.get(day), read[name, day])
             goes_on = number + 1
             if time.monotonic() >= until:
                 break
         return Looked(changed, goes_on if goes_on < len(batches) else 0)
 
-    def _batches(self, made: Mapping[str, Mapping[date, int]]) -> Iterator[tuple[str, list[date]]]:
+    def _batches(
+        self, read: Mapping[Partition, str], made: Mapping[str, Mapping[date, int]]
+    ) -> Iterator[tuple[str, list[date]]]:
         for name in self.names:
-            days = sorted(self._read[name].keys() & made[name].keys())
+            days = sorted(day for day in made[name] if (name, day) in read)
             yield from ((name, days[at : at + _DAYS]) for at in range(0, len(days), _DAYS))
-
-    def _caught_up(self, instance: dg.DagsterInstance, name: str, until: float) -> bool:
-        """Reads on in the history of an asset; false where time was too short for all of it."""
-        while True:
-            page = instance.fetch_materializations(
-                dg.AssetRecordsFilter(dg.AssetKey(name), after_storage_id=self._places[name]), _PAGE, ascending=True
-            )
-            for record in page.records:
-                self._places[name] = record.storage_id
-                self._take(name, record)
-            if not page.has_more:
-                return True
-            if time.monotonic() >= until:
-                return False
-
-    def _take(self, name: str, record: dg.EventLogRecord) -> None:
-        made = record.asset_materialization
-        if made is None or made.partition is None:
-            return
-        told = {key: value.value for key, value in made.metadata.items() if key in (STATE, ASKED)}
-        if STATE in told and told.get(ASKED) == str(self.selection):
-            self._read[name][as_day(made.partition)] = str(told[STATE])
 
 
 def _follow(changed: dict[Partition, tuple[str, Stage]], partition: Partition, now: str | None, read: str) -> None:

@@ -1,25 +1,30 @@
 """What must not get lost, and what must not be undone: failed and killed writers, other instruments, stopped days."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from socket import gethostname
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from market_data_pipeline.defs import candle_assets
+from market_data_pipeline.defs import candle_assets, going_on
+from market_data_pipeline.defs import history as history_module
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.history import History
 from market_data_pipeline.defs.lineage import Change, lineage
+from market_data_pipeline.defs.outdated import outdated
 from market_data_pipeline.defs.recorded import ALL, CHANGED, CHANGED_FROM, READ_AT
 from market_data_pipeline.lake import writer
 from market_data_pipeline.model.errors import LakeError, SourceError
@@ -326,6 +331,68 @@ def test_a_run_whose_process_was_killed_is_ended_and_one_that_goes_on_is_not(tmp
         assert list((tmp_path / ".runs").iterdir()) == []
 
 
+def mark(instance: dg.DagsterInstance, run_id: str, machine: str) -> Path:
+    """A run's mark as its process has made it, and nobody holds it any more."""
+    path = Path(instance.root_directory) / ".runs" / run_id
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(machine)
+    return path
+
+
+def started(instance: dg.DagsterInstance) -> str:
+    job = dg.GraphDefinition("nothing").to_job()
+    return instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED).run_id
+
+
+def test_a_run_of_another_machine_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks may not be seen from here, if the folder is shared."""
+
+    def ended(machine: str) -> bool:
+        path = mark(instance, started(instance), machine)
+        end_dead_runs(instance)
+        assert path.exists() is not instance.get_run_by_id(path.name).is_finished  # type: ignore[union-attr]
+        return not path.exists()
+
+    start = tmp_path / "boot_id"
+    start.write_text("1f\n")
+    monkeypatch.setattr(going_on, "_START", start)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        with marked_run(instance) as run_id:
+            assert set((tmp_path / ".runs" / run_id).read_text().split("\n")) == {gethostname(), "1f"}
+        assert not ended("elsewhere\n2e")
+        assert not ended("elsewhere")
+        # it was started anew, or is another container
+        assert ended(f"{gethostname()}\n2e")
+        assert ended("elsewhere\n1f")
+        start.unlink()
+        assert not ended("elsewhere\n1f")
+        assert ended(gethostname())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(os, "open"), (fcntl, "flock"), (Path, "mkdir"), (Path, "iterdir"), (Path, "unlink")]
+)
+def test_marks_that_cannot_be_made_or_seen_stop_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> None:
+    """Another user's folder, or a file system without locks."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(name)
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        mark(instance, run := started(instance), gethostname())
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, refuse)
+            with marked_run(instance) as run_id:
+                assert run_id
+            end_dead_runs(instance)
+        seen = name in ("mkdir", "unlink")
+        assert instance.get_run_by_id(run).is_finished is seen  # type: ignore[union-attr]
+        end_dead_runs(instance)
+        assert instance.get_run_by_id(run).is_finished  # type: ignore[union-attr]
+
+
 def test_a_killed_run_of_ours_does_not_stop_the_sensor(lake: Lake) -> None:
     instance = lake.running.instance
     job = lake.running.defs.resolve_job_def("daily")
@@ -333,7 +400,7 @@ def test_a_killed_run_of_ours_does_not_stop_the_sensor(lake: Lake) -> None:
     assert lake.asked() == {}
     assert f"1 runs go on ({run.run_id})" in lake.reason
     assert "Terminate, with force" in lake.reason
-    (Path(instance.root_directory) / ".runs" / run.run_id).touch()  # as its process would have, and nobody holds it
+    mark(instance, run.run_id, gethostname())
     assert lake.asked() == {}
     assert lake.reason == "nothing has changed that something else was made from"
 
@@ -394,3 +461,54 @@ def test_rows_made_from_others_need_a_run_of_all_that_the_settings_have() -> Non
     # of an instrument that nobody ever asked for nothing can be out of date
     assert missing(BTC.id, across=False) == frozenset()
     assert missing("binance:*", across=True) == {ETH.id, ALL}
+    # rows of an instrument that others asked for are made from those of others, too
+    assert missing(BTC.id, across=True) == {ALL}
+
+
+@pytest.mark.parametrize(
+    ("made", "behind"),
+    [
+        ([("binance:*", 20)], True),
+        ([("binance:*", 40)], False),
+        ([("binance:*", 40), ("deribit:*", 20)], True),
+        ([("binance:*", 20), ("binance:*, deribit:*", 40)], False),
+        ([("binance:*", 20), ("all instruments", 40)], False),
+        ([("all instruments", 40), ("binance:*", 20)], False),
+    ],
+)
+def test_a_change_of_the_master_reaches_what_was_made_with_other_words(
+    made: list[tuple[str, int]], behind: bool
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for asked, read_at in made:
+            report(instance, "ohlcv_1m", 8, **{"instruments_asked_for": asked, READ_AT: read_at})
+        history = History(LINEAGE, Selection.of(["binance:*", "deribit:*"]))
+        assert history.read_on(instance)
+        change = Change("instruments", day(8), 30, day(8), frozenset([ALL]))
+        assert history.not_made_since(change, ("ohlcv_1m", day(8)), across=False) == ({ALL} if behind else set())
+
+
+def test_which_instruments_a_partition_lacks_is_worked_out_once_for_all_partitions_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what of them the settings have: it would be days times days times instruments otherwise."""
+    seen = Counter[str]()
+    covers = history_module._covers
+    monkeypatch.setattr(history_module, "_covers", lambda *told: (seen.update([told[2]]), covers(*told))[1])
+    parse = Instrument.parse
+    monkeypatch.setattr(Instrument, "parse", lambda name: (seen.update([f"parsed {name}"]), parse(name))[1])
+    numbers = range(1, 21)
+    names = [f"binance:SPOT_PAIR:A{number}-USDT" for number in range(5)]
+    with dg.DagsterInstance.ephemeral() as instance:
+        for number in numbers:
+            report(instance, "ml_signals", number, **{READ_AT: 0})
+        for number in numbers:
+            report(instance, "technical_features", number, **{CHANGED: dict.fromkeys(names, f"{number:x}")})
+        history = History(LINEAGE, Selection())
+        assert history.read_on(instance)
+        made = {name: days(*numbers) if name == "ml_signals" else set[date]() for name in history.names}
+        found = outdated(instance, history, made, LINEAGE, Selection(), ())
+    assert set(found.due) == {("ml_signals", day(number)) for number in numbers}
+    assert sum(map(len, found.due.values())) == sum(numbers)
+    # once for what was made of them, and once for what the settings have
+    assert max(seen.values()) <= 2

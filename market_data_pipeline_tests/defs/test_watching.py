@@ -13,14 +13,16 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.defs.history import History
 from market_data_pipeline.defs.launch import launch
-from market_data_pipeline.defs.lineage import Span
+from market_data_pipeline.defs.lineage import Span, lineage
 from market_data_pipeline.defs.watching import Looked, Stage, Watch
 from market_data_pipeline.lake.stores.opening import open_store
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline.sources.sample.source import SampleSource
+from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline_tests.defs.running import Pipeline, SmallSource, pipeline
 from market_data_pipeline_tests.defs.test_corrections import span_of, tick
 from market_data_pipeline_tests.defs.vendor_days import HEADER, file_of, write, write_days
@@ -201,6 +203,23 @@ def test_a_day_of_which_all_files_are_gone_stays_as_it_is(ticks: Watched) -> Non
     assert len(ticks.stored(8)) == 2
 
 
+def test_a_day_whose_first_file_comes_late_is_asked_for(tmp_path: Path, made: Path) -> None:
+    """An instrument by name may have no liquidations on a day: the day is materialized without rows."""
+    with watched(tmp_path, made) as lake:
+        files = {at: lake.folder / f"binance_liquidations_{day(at)}_BTCUSDT.csv.gz" for at in (7, 8)}
+        for number, path in files.items():
+            shutil.copy2(lake.file(number), path)
+        kept = files[8].rename(tmp_path / "kept")
+        settings = replace(lake.settings, selection=Selection.of("binance:SPOT_PAIR:BTC-USDT"))
+        late = Watched(Pipeline(build_definitions(settings), lake.running.instance), settings, lake.folder)
+        assert late.running.run(day(7), day(8), assets=["liquidations"]).succeeded
+        assert late.running.metadata("liquidations", day(8))["dagster/partition_row_count"] == 0
+        assert late.settle() == []
+        kept.rename(files[8])
+        assert late.settle() == [(Span(day(8), day(8), ("liquidations",)), True)]
+        assert late.running.metadata("liquidations", day(8))["dagster/partition_row_count"] > 0
+
+
 def test_a_mapping_that_changes_takes_the_days_of_its_symbols_alone(ticks: Watched) -> None:
     ticks.resend(9, "ODD")
     (run,) = ticks.settle()
@@ -284,20 +303,21 @@ def test_a_folder_that_moved_is_no_change(ticks: Watched) -> None:
 
 def test_a_look_without_time_goes_on_at_the_next(ticks: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("market_data_pipeline.defs.watching._DAYS", 2)
-    monkeypatch.setattr("market_data_pipeline.defs.watching._PAGE", 3)
     made = {"trades": dict.fromkeys(WEEK, 1)}
     watch = Watch(FilesSource(ticks.folder), ["trades"], ticks.settings.selection, seconds=-1)
+    history = History(lineage(Recipe()), ticks.settings.selection)
+    assert history.read_on(ticks.running.instance)
     for number in (5, 11):
         os.utime(ticks.file(number))
     looks = [Looked()]
-    for _ in range(20):
-        looks.append(watch.look(ticks.running.instance, made, looks[-1]))
-    # two looks for the history, then batches of two days; nothing is due before all of them were looked at
-    assert [look.goes_on for look in looks[:12]] == [0, 0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
-    assert [len(look.at(Stage.DUE)) for look in looks[:12]] == [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2]
+    for _ in range(18):
+        looks.append(watch.look(history.states, made, looks[-1]))
+    # batches of two days; nothing is due before all of them were looked at
+    assert [look.goes_on for look in looks[:10]] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [len(look.at(Stage.DUE)) for look in looks[:10]] == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2]
     runs = [look.next_run for look in looks]
-    assert runs[:10] == [None] * 10
-    assert runs[10] == Span(day(5), day(5), ("trades",))
+    assert runs[:8] == [None] * 8
+    assert runs[8] == Span(day(5), day(5), ("trades",))
 
 
 def test_runs_take_days_of_one_month() -> None:
