@@ -80,6 +80,10 @@ def rows_in_month(file: pq.ParquetFile, day: date, instrument: Instrument | None
             yield table
 
 
+def _checksum(info: ObjectInfo, target: Target) -> int:
+    return 0 if info.key == target.key else info.crc32c or 0
+
+
 def _unless(there: Sequence[DayObject], objects: Iterable[DayObject]) -> list[DayObject]:
     """Some objects but for those of instruments that are there."""
     instruments = {found.instrument for found in there}
@@ -128,9 +132,13 @@ class MonthRows:
         ]
 
     def digest(self, target: Target, members: Sequence[DayObject]) -> str | None:
-        """Of the files' checksums, or of the rows where a day file holds other groups as well."""
+        """Of the files' checksums, or of the rows where a day file holds other groups as well.
+
+        Rows that are kept from the month file count as those of no file: they may not be those that were recorded, so
+        any file that is made again replaces them.
+        """
         if self._dataset.per_instrument:
-            return digest_of_files((found.instrument, found.info.crc32c or 0) for found in members)
+            return digest_of_files((each.instrument, _checksum(each.info, target)) for each in members)
         return digest_of_rows(self.tables(target, members))
 
     def same(
