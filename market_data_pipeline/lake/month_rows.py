@@ -60,10 +60,12 @@ def _in_order(objects: Iterable[DayObject]) -> list[DayObject]:
     return sorted(objects, key=lambda found: str(found.instrument))
 
 
-def held_in_month(file: pq.ParquetFile) -> set[tuple[date, str]]:
-    """The days and the ids of the instruments that a month file has rows of, as far as it can be read."""
+def held_in_month(file: pq.ParquetFile, only: date | None = None) -> set[tuple[date, str]]:
+    """The days (or one) and the ids of the instruments that a month file has rows of, as far as it can be read."""
     held: set[tuple[date, str]] = set()
     for group, day in enumerate(row_group_days(file.metadata)):
+        if only not in (None, day):
+            continue
         with suppress(OSError):
             ids = file.read_row_group(group, columns=["instrument_id"]).column("instrument_id")
             held |= {(day, each) for each in pc.unique(ids).to_pylist()}
@@ -121,7 +123,7 @@ class MonthRows:
         lost = _unless(listed, (each for each in members_of(target, self._lost) if each.day == day))
         if not lost or old is None:
             return listed
-        held = held_in_month(old)
+        held = held_in_month(old, day)
         kept = [replace(each, info=replace(each.info, key=target.key)) for each in lost]
         return _in_order([*listed, *(each for each in kept if (day, str(each.instrument)) in held)])
 

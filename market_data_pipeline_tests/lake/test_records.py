@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import google_crc32c
 import pyarrow as pa
 import pytest
 
+from market_data_pipeline.lake import month_rows
+from market_data_pipeline.lake.month_rows import held_in_month
 from market_data_pipeline.lake.records import Sum, read_record, record_key
 from market_data_pipeline.lake.repaired import repair
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -195,6 +198,21 @@ def test_rows_that_are_kept_are_replaced_when_their_file_is_made_again(ground: G
     write(ground.again(), HOURLY, {(DAY, PERP): hourly(DAY, price=1.0)}, selection=Selection.of(PERP))
     Look(ground).assert_layouts_agree([HOURLY])
     assert list(verify(ground.again(), [HOURLY], DAY, DAY, full=True, pause=0)) == []
+
+
+def test_of_a_month_file_only_the_day_of_a_loss_is_looked_at(local: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(local.store, HOURLY, {(day, each): hourly(day) for day in DAYS[:2] for each in (BTC_USD, PERP)})
+    local.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    looked: set[date] = set()
+
+    def held(*asked: Any) -> set[tuple[date, str]]:
+        found = held_in_month(*asked)
+        looked.update(day for day, _ in found)
+        return found
+
+    monkeypatch.setattr(month_rows, "held_in_month", held)
+    write(local.again(), HOURLY, {(DAY, BTC_USD): hourly(DAY, price=2.0)}, selection=Selection.of(BTC_USD))
+    assert looked == {DAY}
 
 
 def test_a_record_that_cannot_be_read_says_what_to_do(ground: Ground, store: ObjectStore) -> None:
