@@ -198,7 +198,8 @@ def follow(
     if lost:
         first, last = min(each.day for each in lost), max(each.day for each in lost)
         log.warning(
-            "%s is recorded but not there%s; `market-data repair %s %s` restores what another layout still has",
+            "%s is recorded but not there%s; `market-data repair %s %s` restores what another layout still has, "
+            "with `--forget` it lets go of the rest",
             store.uri_of(lost[0].info.key),
             f", nor are {len(lost) - 1} others" if len(lost) > 1 else "",
             first,
