@@ -137,19 +137,24 @@ def verify(first: date, last: date, full: bool, names: Sequence[str]) -> None:
 @main.command()
 @click.argument("first", type=_Day())
 @click.argument("last", type=_Day())
+@click.option(
+    "--forget", is_flag=True, help="Let go of day files that are recorded but not there, and cannot be restored."
+)
 @_DATASETS
 @_plainly
-def repair(first: date, last: date, names: Sequence[str]) -> None:
+def repair(first: date, last: date, forget: bool, names: Sequence[str]) -> None:
     """Read everything from FIRST to LAST, and make anew from by_date what differs from it.
 
     A damaged file of by_date is restored where another layout has its rows; else its day must be materialized again.
+    With --forget, one that is gone goes from the record and the month files instead; each is named.
     """
     from market_data_pipeline.lake import repaired
 
     settings = Settings.load()
     console = _console()
     left = mended = 0
-    for each in repaired.repair(settings.open_store(), _datasets(names, first, last), first, last):
+    chosen = _datasets(names, first, last)
+    for each in repaired.repair(settings.open_store(), chosen, first, last, forget=forget):
         mended, left = mended + each.mended, left + (not each.mended)
         mark, style = ("✓ mended:", "green") if each.mended else ("✗", "red")
         console.print(f"{mark} {each.difference}", style=style, markup=False, soft_wrap=True)

@@ -119,6 +119,13 @@ def test_verify_repair_and_adopt_end_with_a_status_that_says_what_they_found(fol
     (home,) = (folder / ".dagster").iterdir()
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.get_materialized_partitions(dg.AssetKey("ohlcv_1m")) == {str(DAY)}
+    for path in (folder / "data").rglob("data_type-trades/*.parquet"):
+        path.unlink()
+    assert command(folder, "repair", str(DAY), str(DAY)).returncode == 1
+    forgotten = command(folder, "repair", str(DAY), str(DAY), "--forget")
+    assert (forgotten.returncode, forgotten.stderr) == (0, "")
+    assert "it is forgotten: out of the record and the month files" in forgotten.stdout
+    assert command(folder, "verify", str(DAY), str(DAY), "--full").returncode == 0
 
 
 def test_a_port_that_is_taken_is_named(folder: Path) -> None:

@@ -11,8 +11,9 @@ from market_data_pipeline.defs.metadata import column_schema
 from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
 from market_data_pipeline.defs.recorded import READ_AT, newest_place
 from market_data_pipeline.defs.streams import RowStream
-from market_data_pipeline.defs.upstream import days_with_input, without_input
+from market_data_pipeline.defs.upstream import days_with_input, lost_input, without_input
 from market_data_pipeline.lake.checked import Finding
+from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.instruments import Selection
@@ -100,7 +101,10 @@ def derived(
     make: Callable[[Sequence[date]], Iterator[DayRows]],
     notes: Callable[[date], dict[str, object]] = lambda _: {},
 ) -> Results:
-    """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read."""
+    """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read.
+
+    So does an instrument whose input is lost: the lake keeps what was made of it.
+    """
     dataset = DATASETS[context.asset_key.path[-1]]
     days = days_of(context.partition_keys)
     # before anything is read: what changes meanwhile is then newer than what is made here
@@ -109,7 +113,13 @@ def derived(
 
     def rows() -> Iterator[DayRows]:
         ready = days_with_input(context.instance, store, inputs, days, selection)
-        yield from make(ready)
+        # before anything is made: what comes back meanwhile is either made, or told as lost, and never taken for gone
+        lost = lost_input(store, dataset, inputs, ready, selection)
+        made: set[Place] = set()
+        for each in make(ready):
+            made.add((each.day, each.instrument))
+            yield each
+        yield from (each for each in lost if (each.day, each.instrument) not in made)
         yield from (without_input(dataset, inputs, day, selection) for day in days if day not in ready)
 
     yield from results(context, RowStream(selection, rows, lambda day: notes(day) | {READ_AT: read_at}))

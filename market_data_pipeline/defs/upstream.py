@@ -1,4 +1,4 @@
-"""Which days can be made from what lies upstream: those with files in the lake, and those known to be empty."""
+"""Which days can be made from what lies upstream: those with files in the lake, or known to be empty; what is lost."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -6,7 +6,9 @@ from datetime import date
 import dagster as dg
 
 from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.writer import known_files
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import MissingInput
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -61,3 +63,29 @@ def without_input(dataset: Dataset, inputs: Sequence[Dataset], day: date, select
     of = "" if selection.everything else f" of {selection} (MARKET_DATA_INSTRUMENTS)"
     why = f"the lake has no {named}{of} to make {dataset.name} from; materialize {inputs[0].name} first"
     return unreadable(day, None, named, MissingInput(why))
+
+
+def lost_input(
+    store: ObjectStore, dataset: Dataset, inputs: Sequence[Dataset], days: Sequence[date], selection: Selection
+) -> list[DayRows]:
+    """What cannot be made because a day file of an input is recorded and not there; each day and instrument once.
+
+    An instrument that is lost looks in a listing like one that its source no longer has: without this, what was made
+    from it would be taken out of the lake.
+
+    Raises:
+        LakeError: the record of an input cannot be read.
+    """
+    lost: dict[Place, DayRows] = {}
+    for each in inputs:
+        for found in known_files(store, each, days)[1]:
+            if found.instrument is None or found.instrument in selection:
+                place = found.day, found.instrument if dataset.per_instrument else None
+                whose = f"{each.name} of {found.instrument}" if found.instrument else each.name
+                why = (
+                    f"{store.uri_of(found.info.key)} is recorded but not there, so no {dataset.name} can be made from "
+                    f"it; `market-data repair {found.day} {found.day}` restores what another layout has, else "
+                    f"materialize {each.name} of that day again"
+                )
+                lost.setdefault(place, unreadable(*place, whose, why))
+    return list(lost.values())

@@ -114,7 +114,9 @@ class Footer:
             footer = cls.parse(file.read(length))
         except (IndexError, ValueError, RecursionError) as error:
             raise pa.ArrowInvalid("its footer is broken") from error
-        if any(group.start + group.size > size - _TAIL - length for group in footer.groups if group.whole):
+        end = size - _TAIL - length
+        moving = [group for group in footer.groups if group.whole]
+        if any(group.start < len(MAGIC) or group.size < 0 or group.start + group.size > end for group in moving):
             raise pa.ArrowInvalid("its footer tells of bytes that it does not have")
         return footer
 

@@ -60,10 +60,12 @@ def _in_order(objects: Iterable[DayObject]) -> list[DayObject]:
     return sorted(objects, key=lambda found: str(found.instrument))
 
 
-def held_in_month(file: pq.ParquetFile) -> set[tuple[date, str]]:
-    """The days and the ids of the instruments that a month file has rows of, as far as it can be read."""
+def held_in_month(file: pq.ParquetFile, only: date | None = None) -> set[tuple[date, str]]:
+    """The days (or one) and the ids of the instruments that a month file has rows of, as far as it can be read."""
     held: set[tuple[date, str]] = set()
     for group, day in enumerate(row_group_days(file.metadata)):
+        if only not in (None, day):
+            continue
         with suppress(OSError):
             ids = file.read_row_group(group, columns=["instrument_id"]).column("instrument_id")
             held |= {(day, each) for each in pc.unique(ids).to_pylist()}
@@ -78,6 +80,10 @@ def rows_in_month(file: pq.ParquetFile, day: date, instrument: Instrument | None
             if instrument is not None:
                 table = table.filter(pc.equal(table.column("instrument_id").cast(pa.string()), instrument.id))
             yield table
+
+
+def _checksum(info: ObjectInfo, target: Target) -> int:
+    return 0 if info.key == target.key else info.crc32c or 0
 
 
 def _unless(there: Sequence[DayObject], objects: Iterable[DayObject]) -> list[DayObject]:
@@ -117,7 +123,7 @@ class MonthRows:
         lost = _unless(listed, (each for each in members_of(target, self._lost) if each.day == day))
         if not lost or old is None:
             return listed
-        held = held_in_month(old)
+        held = held_in_month(old, day)
         kept = [replace(each, info=replace(each.info, key=target.key)) for each in lost]
         return _in_order([*listed, *(each for each in kept if (day, str(each.instrument)) in held)])
 
@@ -128,9 +134,13 @@ class MonthRows:
         ]
 
     def digest(self, target: Target, members: Sequence[DayObject]) -> str | None:
-        """Of the files' checksums, or of the rows where a day file holds other groups as well."""
+        """Of the files' checksums, or of the rows where a day file holds other groups as well.
+
+        Rows that are kept from the month file count as those of no file: they may not be those that were recorded, so
+        any file that is made again replaces them.
+        """
         if self._dataset.per_instrument:
-            return digest_of_files((found.instrument, found.info.crc32c or 0) for found in members)
+            return digest_of_files((each.instrument, _checksum(each.info, target)) for each in members)
         return digest_of_rows(self.tables(target, members))
 
     def same(

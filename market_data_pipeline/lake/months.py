@@ -12,7 +12,7 @@ more, and a digest is only ever written over the very bytes that it was made fro
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -175,7 +175,7 @@ def publish_months(
     store: ObjectStore,
     dataset: Dataset,
     targets: Sequence[Target],
-    contents: Callable[[Target], Contents],
+    contents: Contents,
     *,
     leaving: frozenset[tuple[date, Instrument | None]] = frozenset(),
     threads: int = 4,
@@ -186,7 +186,7 @@ def publish_months(
         store: the lake.
         dataset: whose month files.
         targets: which files, and which of their days.
-        contents: what each is put together from.
+        contents: what they are put together from.
         leaving: day files that still lie there but are about to be deleted: taken as gone.
         threads: how many month files are put together at once.
 
@@ -233,7 +233,7 @@ class _Publishing:
 
     store: ObjectStore
     dataset: Dataset
-    contents: Callable[[Target], Contents]
+    contents: Contents
     leaving: frozenset[tuple[date, Instrument | None]]
     threads: int
 
@@ -249,11 +249,10 @@ class _Publishing:
     def _publish_one(
         self, target: Target, pin: Pinned | None, listing: Mapping[date, Sequence[DayObject]]
     ) -> _Outcome | None:
-        contents = self.contents(target)
         old = None if target.anew else _parquet(self.store, pin)
         try:
-            chosen = {day: contents.of(target, day, listing[day], old) for day in target.days}
-            wanted = {day: contents.digest(target, members) for day, members in chosen.items()}
+            chosen = {day: self.contents.of(target, day, listing[day], old) for day in target.days}
+            wanted = {day: self.contents.digest(target, members) for day, members in chosen.items()}
             return _Outcome(self._splice(target, pin, old, chosen, wanted), chosen, wanted)
         except (ObjectChanged, ObjectNotFound):
             return None
@@ -269,10 +268,10 @@ class _Publishing:
                 yield None
 
     def _same(self, target: Target, outcome: _Outcome, listing: Mapping[date, Sequence[DayObject]]) -> bool:
-        contents = self.contents(target)
         try:
             return all(
-                contents.same(target, listing[day], outcome.chosen[day], outcome.digests[day]) for day in target.days
+                self.contents.same(target, listing[day], outcome.chosen[day], outcome.digests[day])
+                for day in target.days
             )
         except (ObjectChanged, ObjectNotFound):
             return False
@@ -301,11 +300,10 @@ class _Publishing:
             size = pin.info.size if pin else 0
             return MonthFile(target.layout.name, target.key, old.metadata.num_rows if old else 0, size, False)
         digests = {day: digest for day, digest in {**digests, **wanted}.items() if digest is not None}
-        contents = self.contents(target)
         with self.store.stage() as path:
-            replacing = {day: contents.tables(target, chosen[day]) for day in changed}
+            replacing = {day: self.contents.tables(target, chosen[day]) for day in changed}
             before = OpenMonth(self.store.uri_of(target.key), pin.file, old) if pin and old else None
-            rows = splice_month(path, contents.schema, before, replacing, digests)
+            rows = splice_month(path, self.contents.schema, before, replacing, digests)
             if rows:
                 self.store.put(path, [target.key], expect=pin)
             elif pin is not None:

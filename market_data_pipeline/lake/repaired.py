@@ -4,7 +4,7 @@ A file of `by_date` itself that is damaged or gone is restored where another lay
 that `by_date` has lost are never taken out of a month file.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -12,12 +12,12 @@ from datetime import date, timedelta
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.day_files import Place, settle
-from market_data_pipeline.lake.differences import Difference, Kind
+from market_data_pipeline.lake.differences import Difference, Kind, of_day_file
 from market_data_pipeline.lake.month_rows import held_in_month
-from market_data_pipeline.lake.months import Target
+from market_data_pipeline.lake.months import Target, targets_of
 from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.records import Sum, lost_files, read_record, record_targets
-from market_data_pipeline.lake.rescue import rescue
+from market_data_pipeline.lake.rescue import Rescued, rescue
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.survey import Survey, group_of
 from market_data_pipeline.lake.verified import PAUSE, verify_days
@@ -39,7 +39,13 @@ class Repaired:
 
 
 def repair(
-    store: ObjectStore, datasets: Sequence[Dataset], first: date, last: date, *, pause: float = PAUSE
+    store: ObjectStore,
+    datasets: Sequence[Dataset],
+    first: date,
+    last: date,
+    *,
+    forget: bool = False,
+    pause: float = PAUSE,
 ) -> Iterator[Repaired]:
     """Mends what differs between the layouts of some datasets; a second run finds nothing more to do.
 
@@ -51,6 +57,7 @@ def repair(
         datasets: which datasets.
         first: the first day (UTC).
         last: the last day, included.
+        forget: take day files that are gone, and that nothing has any more, out of the record and the month files.
         pause: seconds between looks.
 
     Raises:
@@ -61,11 +68,11 @@ def repair(
         yield Repaired(stray, False)
     for days in by_month(days_between(first, last)):
         for dataset in datasets:
-            yield from _repair_days(store, dataset, days, survey, pause)
+            yield from _repair_days(store, dataset, days, survey, forget, pause)
 
 
 def _repair_days(
-    store: ObjectStore, dataset: Dataset, days: Sequence[date], survey: Survey, pause: float
+    store: ObjectStore, dataset: Dataset, days: Sequence[date], survey: Survey, forget: bool, pause: float
 ) -> Iterator[Repaired]:
     def look(at: Sequence[date]) -> list[Difference]:
         return verify_days(store, dataset, at, full=True, survey=survey, pause=pause)
@@ -74,20 +81,55 @@ def _repair_days(
     if not found:
         return
     rescued, lost = _mend_day_files(store, dataset, days, found)
+    forgotten = _forget(store, dataset, days, lost) if forget else []
+    lost -= set(forgotten)
     touched = sorted({*days, *(day for day, _ in rescued)})
     alone = _mend_month_files(store, dataset, look(touched), lost)
     left = [replace(each, remedy=alone.get(each.key, each.remedy)) for each in look(touched)]
     yield from (Repaired(each, False) for each in left)
-    yield from (Repaired(each, True) for each in found if not any(_same(each, other) for other in left))
+    unsure = [place for place, has in rescued.items() if not has.sure]
+    told = [_brought_back(store, dataset, place) for place in unsure]
+    told += [_let_go(store, dataset, place) for place in forgotten]
+    yield from (Repaired(each, True) for each in told)
+    yield from (Repaired(each, True) for each in found if not any(_same(each, other) for other in [*left, *told]))
 
 
 def _same(one: Difference, other: Difference) -> bool:
     return (one.key, one.day, one.instrument) == (other.key, other.day, other.instrument)
 
 
+def _brought_back(store: ObjectStore, dataset: Dataset, place: Place) -> Difference:
+    what = (
+        Kind.BYTES,
+        "came back without the checksum that was recorded, or without a record",
+        "the very rows that were lost",
+    )
+    remedy = "they may be of another version: materializing the day again makes sure"
+    return of_day_file(store, dataset, dataset.layouts[0], place, what, remedy)
+
+
+def _let_go(store: ObjectStore, dataset: Dataset, place: Place) -> Difference:
+    what = (Kind.MISSING, "is gone, and nothing else has its rows for certain", "a day file")
+    remedy = "it is forgotten: out of the record and the month files"
+    return of_day_file(store, dataset, dataset.layouts[0], place, what, remedy)
+
+
+def _forget(store: ObjectStore, dataset: Dataset, days: Sequence[date], lost: Set[Place]) -> list[Place]:
+    """Lets go of what is not there, on days without a file that is there and damaged.
+
+    Nothing is deleted from `by_date`: a file that another run puts back meanwhile is taken in.
+    """
+    damaged = {day for day, _ in lost & list_days(store, dataset, days).keys()}
+    forgotten = in_order(place for place in lost if place[0] in days and place[0] not in damaged)
+    targets = [*targets_of(store, dataset, forgotten), *record_targets(dataset, {day for day, _ in forgotten})]
+    publish(store, dataset, targets, {})
+    settle(store, dataset, forgotten)
+    return forgotten
+
+
 def _mend_day_files(
     store: ObjectStore, dataset: Dataset, days: Sequence[date], found: Sequence[Difference]
-) -> tuple[dict[Place, Sum], set[Place]]:
+) -> tuple[dict[Place, Rescued], set[Place]]:
     """Mends `by_date`, then the record and the other day layouts.
 
     What only a month file that differs has of any day comes back, too.
@@ -103,7 +145,7 @@ def _mend_day_files(
     there = list_days(store, dataset, _month(days[0]))
     for each in found:
         suspect |= _held(store, dataset, each) - there.keys()
-    rescued: dict[Place, Sum] = {}
+    rescued: dict[Place, Rescued] = {}
     lost: set[Place] = set()
     for place in in_order((day, instrument) for day, instrument in suspect if day):
         has = rescue(store, dataset, place, (recorded or {}).get(place))
@@ -111,7 +153,8 @@ def _mend_day_files(
             rescued[place] = has
         elif recorded is None or place in recorded or place not in extra:
             lost.add(place)
-    _mend_record(store, dataset, days, recorded, rescued, lost.intersection(there))
+    sums = {place: has.sum for place, has in rescued.items()}
+    _mend_record(store, dataset, days, recorded, sums, lost.intersection(there))
     copies = {(each.day, each.instrument) for each in found if each.day and each.layout in others}
     settle(store, dataset, in_order({(day, at) for day, at in copies | rescued.keys() if day} - lost))
     return rescued, lost

@@ -8,6 +8,7 @@ bytes of them: where there is nothing to lose any more, month files that agree o
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +29,20 @@ from market_data_pipeline.model.layouts import Layout
 _BATCH = 65_536
 
 
-def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None) -> Sum | None:
+@dataclass(frozen=True)
+class Rescued:
+    """A day file that is sound now.
+
+    Attributes:
+        sum: what lies there.
+        sure: whether it lay there, or has the recorded checksum; else rows of another version may have come back.
+    """
+
+    sum: Sum
+    sure: bool
+
+
+def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None) -> Rescued | None:
     """Sees to it that a sound file lies in `by_date`, if one can be had.
 
     A sound file is never replaced: a run that has not yet recorded it may have written it. One that is damaged or
@@ -48,12 +62,12 @@ def rescue(store: ObjectStore, dataset: Dataset, place: Place, told: Sum | None)
     with _opened(store, key) as pinned:
         found = _sum_of(store, dataset, place, pinned, told) if pinned else None
         if found:
-            return found
+            return Rescued(found, True)
         legible = pinned is not None and _legible(pinned)
         for staged, has in _candidates(store, dataset, place, told, exactly=legible):
             with suppress(ObjectChanged):
                 store.put(staged, [key], expect=pinned, crc32c=has.crc32c)
-                return has
+                return Rescued(has, told is not None and has.crc32c == told.crc32c)
     return None
 
 

@@ -22,7 +22,7 @@ from market_data_pipeline.lake.parquet import explained, parquet_writer, row_gro
 from market_data_pipeline.model.errors import LakeError
 
 MONTH_DIGESTS = b"day_digests"
-ADVICE = "delete it and run its days again: it is put together from the by_date files"
+ADVICE = "`market-data repair` puts it together anew from the by_date files"
 _IN_MEMORY = 32 << 20
 _CHUNK = 16 << 20
 

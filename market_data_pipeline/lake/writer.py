@@ -190,15 +190,16 @@ def follow(
     """Brings all else in step with the day files that have landed, and deletes what is gone.
 
     That takes place in an order that a killed run cannot spoil: a day file that goes is first taken out of the month
-    files, then deleted from `by_date` last of all, so that a run that comes after a kill still sees what remains to be
-    done. As another run may have put it back into a month file in the meantime, those are looked at once more. The
-    record is looked at for every day, as a killed run may have left it behind. What is lost is neither there nor gone:
-    the record and the month files keep it.
+    files, then out of the record, then deleted from `by_date` last of all, so that a run that comes after a kill still
+    sees what remains to be done. As another run may have put it back into a month file in the meantime, those are
+    looked at once more. The record is looked at for every day, as a killed run may have left it behind. What is lost is
+    neither there nor gone: the record and the month files keep it.
     """
     if lost:
         first, last = min(each.day for each in lost), max(each.day for each in lost)
         log.warning(
-            "%s is recorded but not there%s; `market-data repair %s %s` restores what another layout still has",
+            "%s is recorded but not there%s; `market-data repair %s %s` restores what another layout still has, "
+            "with `--forget` it lets go of the rest",
             store.uri_of(lost[0].info.key),
             f", nor are {len(lost) - 1} others" if len(lost) > 1 else "",
             first,
@@ -231,13 +232,18 @@ def publish(
     leaving: Collection[Place] = (),
     threads: int = THREADS,
 ) -> list[MonthFile]:
-    """Brings month files and records in step with the day files, of which `landed` are known and `lost` are missed."""
-    rows, sums = MonthRows(store, dataset, lost), Checksums(store, landed, lost)
+    """Brings month files in step with the day files, of which `landed` are known and `lost` are missed; then records.
 
-    def contents(target: Target) -> Contents:
-        return sums if target.layout == RECORD else rows
-
-    return publish_months(store, dataset, targets, contents, leaving=frozenset(leaving), threads=threads)
+    Where a run is killed in between, the record names rows that month files no longer have, never the other way round:
+    rows that it knew nothing of would stay in a month file for good once their day file is lost.
+    """
+    months = [target for target in targets if target.layout != RECORD]
+    records = [target for target in targets if target.layout == RECORD]
+    made: list[MonthFile] = []
+    contents: Contents
+    for chosen, contents in ((months, MonthRows(store, dataset, lost)), (records, Checksums(store, landed, lost))):
+        made += publish_months(store, dataset, chosen, contents, leaving=frozenset(leaving), threads=threads)
+    return made
 
 
 def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[Place]) -> None:

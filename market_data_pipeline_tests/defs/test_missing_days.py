@@ -11,7 +11,8 @@ import pytest
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.lake.stores import open_store
-from market_data_pipeline.model.instruments import Selection
+from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import Pipeline, pipeline
 from market_data_pipeline_tests.defs.vendor_days import SYMBOLS, file_of, write_days
@@ -19,6 +20,7 @@ from market_data_pipeline_tests.parity import assert_layouts_agree, objects
 
 DAYS = [date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 9)]
 MIDDLE = DAYS[1]
+TRADES = DATASETS["trades"]
 ASSETS = ["trades", *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")), "available_instruments"]
 CANDLES = "key:ohlcv_1m+"
 BTC, UNKNOWN = "binance:SPOT_PAIR:BTC-USDT", "binance:SPOT_PAIR:NO-USDT"
@@ -196,3 +198,23 @@ def test_candles_made_before_the_day_after_was_in_are_told_to_be_outdated(settin
         assert "materialize ohlcv_1m again" in (check.description or "")
         outcome = running.run(MIDDLE, assets=[CANDLES])
         assert (outcome.problems, outcome.succeeded, outcome.notes) == ((), True, ())
+
+
+def test_what_was_made_from_trades_that_are_lost_stays_and_the_loss_is_told(settings: Settings) -> None:
+    with pipeline(settings) as running:
+        assert running.run(MIDDLE).clean
+        store = open_store(settings.lake)
+        before = objects(store)
+        gone = [TRADES.path(layout, MIDDLE, Instrument.parse(BTC)) for layout in TRADES.day_layouts]
+        for key in gone:
+            store.delete(key)
+        outcome = running.run(MIDDLE, assets=["ohlcv_1m"])
+        told = f"{store.uri_of(gone[0])} is recorded but not there, so no ohlcv_1m can be made from it"
+        assert told in outcome.problems[0]
+        (failed,) = running.metadata("ohlcv_1m", MIDDLE)["failed_instruments"]
+        assert failed["instrument"] == BTC
+        assert objects(store) == {key: each for key, each in before.items() if key not in gone}
+        # once the source no longer has them either, they are no loss
+        file_of(Path(settings.source_path or ""), "binance", "BTCUSDT", MIDDLE).unlink()
+        assert running.run(MIDDLE).clean
+    assert assert_layouts_agree(store)["ohlcv_1d"] == len(SYMBOLS) - 1

@@ -1,10 +1,15 @@
 """The record of the day files: what was encoded, not what a disk has made of it; read round the store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from typing import Any
 
 import google_crc32c
+import pyarrow as pa
 import pytest
 
+from market_data_pipeline.lake import month_rows
+from market_data_pipeline.lake.month_rows import held_in_month
 from market_data_pipeline.lake.records import Sum, read_record, record_key
 from market_data_pipeline.lake.repaired import repair
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -157,6 +162,57 @@ def test_a_day_file_that_is_lost_and_that_its_source_no_longer_has_goes(ground: 
     look = Look(ground)
     look.assert_layouts_agree([HOURLY])
     assert look.rows(HOURLY).num_rows == 3
+
+
+def killed(ground: Ground, before: Collection[str], tables: Mapping[tuple[date, Instrument], pa.Table]) -> None:
+    """A run that is killed before it has published any of some objects."""
+
+    def step(verb: str, key: str) -> None:
+        if key in before and verb in ("put", "delete"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(Watched(ground.again(), step), HOURLY, tables)
+
+
+def test_a_killed_run_never_leaves_month_files_with_rows_that_the_record_has_let_go(ground: Ground) -> None:
+    write(ground.store, HOURLY, {(DAY, each): hourly(DAY) for each in (BTC_USD, PERP)})
+    ground.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    left = {(DAY, BTC_USD): hourly(DAY)}
+    killed(ground, [HOURLY.path(layout, DAY, PERP) for layout in HOURLY.month_layouts], left)
+    assert write(ground.again(), HOURLY, left).removed == ((DAY, PERP),)
+    look = Look(ground)
+    look.assert_layouts_agree([HOURLY])
+    assert look.rows(HOURLY).num_rows == 3
+
+
+def test_rows_that_are_kept_are_replaced_when_their_file_is_made_again(ground: Ground) -> None:
+    first = {(DAY, each): hourly(DAY, price=1.0) for each in (BTC_USD, PERP)}
+    write(ground.store, HOURLY, first)
+    recorded = ground.get(record_key(HOURLY, DAY)) or b""
+    # the month files have rows of another version than the record says
+    killed(ground, [record_key(HOURLY, DAY)], {(DAY, each): hourly(DAY, price=2.0) for each in (BTC_USD, PERP)})
+    assert ground.get(record_key(HOURLY, DAY)) == recorded
+    ground.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    write(ground.again(), HOURLY, {(DAY, BTC_USD): hourly(DAY, price=3.0)}, selection=Selection.of(BTC_USD))
+    write(ground.again(), HOURLY, {(DAY, PERP): hourly(DAY, price=1.0)}, selection=Selection.of(PERP))
+    Look(ground).assert_layouts_agree([HOURLY])
+    assert list(verify(ground.again(), [HOURLY], DAY, DAY, full=True, pause=0)) == []
+
+
+def test_of_a_month_file_only_the_day_of_a_loss_is_looked_at(local: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(local.store, HOURLY, {(day, each): hourly(day) for day in DAYS[:2] for each in (BTC_USD, PERP)})
+    local.store.delete(HOURLY.path(HOURLY.layouts[0], DAY, PERP))
+    looked: set[date] = set()
+
+    def held(*asked: Any) -> set[tuple[date, str]]:
+        found = held_in_month(*asked)
+        looked.update(day for day, _ in found)
+        return found
+
+    monkeypatch.setattr(month_rows, "held_in_month", held)
+    write(local.again(), HOURLY, {(DAY, BTC_USD): hourly(DAY, price=2.0)}, selection=Selection.of(BTC_USD))
+    assert looked == {DAY}
 
 
 def test_a_record_that_cannot_be_read_says_what_to_do(ground: Ground, store: ObjectStore) -> None:

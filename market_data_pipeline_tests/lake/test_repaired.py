@@ -174,6 +174,65 @@ def test_rows_that_only_month_files_have_come_back(
     assert list(verify(ground.again(), [HOURLY], DAYS[0], DAYS[1], full=True, pause=0)) == []
 
 
+def test_rows_without_the_recorded_checksum_come_back_with_a_word(ground: Ground) -> None:
+    candles(ground)
+    recorded = ground.get(record_key(HOURLY, DAY)) or b""
+    write(ground.store, HOURLY, {(DAY, PERP): hourly(DAY, price=7.0)}, selection=Selection.of(PERP))
+    ground.store.delete(BY_DATE)
+    ground.write(record_key(HOURLY, DAY), recorded)  # of another version than the month files
+    (told,) = [each for each in mend(ground) if each.difference.key == BY_DATE]
+    assert told.mended
+    assert "came back without the checksum that was recorded" in told.difference.found
+    assert told.difference.remedy == "they may be of another version: materializing the day again makes sure"
+    Look(ground).assert_layouts_agree([HOURLY])
+    # with the recorded checksum there is nothing to say
+    ground.store.delete(BY_DATE)
+    (told,) = [each for each in mend(ground) if each.difference.key == BY_DATE]
+    assert (told.mended, told.difference.found) == (True, "nothing lies here")
+
+
+def test_a_loss_can_be_let_go_of(ground: Ground) -> None:
+    write(ground.store, TRADES, {(DAY, each): made_trades(DAY, each) for each in (BTC_USD, PERP)})
+    before = contents(ground)
+    for layout in TRADES.day_layouts:
+        ground.store.delete(TRADES.path(layout, DAY, PERP))
+    assert [each.mended for each in mend(ground, dataset=TRADES)] == [False]
+    key = TRADES.path(TRADES.layouts[0], DAY, PERP)
+    (told,) = repair(ground.again(), [TRADES], DAY, DAY, forget=True, pause=0)
+    assert (told.mended, told.difference.key) == (True, key)
+    assert told.difference.remedy == "it is forgotten: out of the record and the month files"
+    look = Look(ground)
+    look.assert_layouts_agree([TRADES])
+    assert look.days(TRADES, PERP) == set()
+    assert mend(ground, dataset=TRADES) == []
+    write(ground.again(), TRADES, {(DAY, PERP): made_trades(DAY, PERP)}, selection=Selection.of(PERP))
+    assert contents(ground) == before
+
+
+def test_what_can_be_restored_is_never_let_go_of(ground: Ground) -> None:
+    candles(ground)
+    before = contents(ground)
+    ground.store.delete(BY_DATE)
+    assert all(each.mended for each in repair(ground.again(), [HOURLY], DAY, DAY, forget=True, pause=0))
+    assert contents(ground) == before
+
+
+def test_rows_that_month_files_do_not_agree_on_are_let_go_of_when_asked(ground: Ground) -> None:
+    candles(ground)
+    ground.store.delete(BY_DATE)
+    for layout in HOURLY.month_layouts:
+        key = HOURLY.path(layout, DAY, PERP)
+        doubled = rewritten(lambda tables: [tables[0].slice(len(tables[0]) - 2), *tables])
+        ground.write(key, doubled(ground.get(key) or b""))
+    done = list(repair(ground.again(), [HOURLY], DAY, DAY, forget=True, pause=0))
+    assert all(each.mended for each in done)
+    assert BY_DATE in {each.difference.key for each in done}
+    look = Look(ground)
+    look.assert_layouts_agree([HOURLY])
+    assert look.days(HOURLY, PERP) == {DAYS[1]}
+    assert look.days(HOURLY, BTC_USD) == set(DAYS[:2])
+
+
 def with_another_price_at(day: date) -> Callable[[list[pa.Table]], list[pa.Table]]:
     def change(tables: list[pa.Table]) -> list[pa.Table]:
         return [with_another_price([table])[0] if table.column("date")[0].as_py() == day else table for table in tables]

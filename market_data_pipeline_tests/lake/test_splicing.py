@@ -132,8 +132,30 @@ def test_a_broken_old_file_is_named(tmp_path: Path) -> None:
     old = opened(tmp_path / "one")
     made = (tmp_path / "one").read_bytes()
     cut = OpenMonth("its address", pa.BufferReader(made[:-400] + made[-4:]), old.parquet)
-    with pytest.raises(LakeError, match=r"its address cannot be read as Parquet: .*; delete it and run its days again"):
+    with pytest.raises(
+        LakeError, match=r"its address cannot be read as Parquet: .*; `market-data repair` puts it together anew"
+    ):
         splice_month(tmp_path / "two", SCHEMA, cut, {}, {})
+
+
+@pytest.mark.parametrize(("name", "number"), [("start", 3), ("start", -8), ("size", -1), ("size", 1 << 30)])
+def test_a_footer_that_tells_of_bytes_that_the_file_does_not_have_is_refused(
+    tmp_path: Path, name: str, number: int
+) -> None:
+    splice(tmp_path / "one", None, {DAYS[0]: [of_day(tmp_path, DAYS[0])]}, {})
+    content = (tmp_path / "one").read_bytes()
+    footer = Footer.read(BytesIO(content))
+    (group,) = footer.groups
+    ((at, end),) = ((at, end) for found, at, end in group.spots if found == name)
+    told = group.content[:at] + _varint(number << 1 ^ number >> 63) + group.content[end:]
+    body = content[: group.start + group.size]
+    with pytest.raises(pa.ArrowInvalid, match="tells of bytes that it does not have"):
+        Footer.read(BytesIO(body + footer.holding([told], group.rows)))
+    assert Footer.read(BytesIO(body + footer.holding([group.content], group.rows))) == footer
+
+
+def _varint(value: int) -> bytes:
+    return bytes([value & 127 | 128]) + _varint(value >> 7) if value > 127 else bytes([value])
 
 
 @given(st.binary(max_size=200))

@@ -330,7 +330,7 @@ def test_a_month_file_that_is_damaged_says_so_or_is_made_anew(ground: Ground, la
     elif damage == "torn footer":
         ground.write(key, content[:-60] + b"\xff" * 40 + content[-20:])
     if damage != "deleted":
-        with pytest.raises(LakeError, match=r"cannot be read as Parquet.*; delete it and run its days again"):
+        with pytest.raises(LakeError, match=r"cannot be read as Parquet.*; `market-data repair` puts it together anew"):
             write(ground.again(), HOURLY, tables)
     ground.store.delete(key)
     write(ground.again(), HOURLY, tables)
