@@ -115,7 +115,7 @@ class Footer:
         except (IndexError, ValueError, RecursionError) as error:
             raise pa.ArrowInvalid("its footer is broken") from error
         end = size - _TAIL - length
-        moving = [group for group in footer.groups if group.whole]
+        moving = [group for group in footer.groups if group.whole and group.rows]  # no rows lie nowhere
         if any(group.start < len(MAGIC) or group.size < 0 or group.start + group.size > end for group in moving):
             raise pa.ArrowInvalid("its footer tells of bytes that it does not have")
         return footer

@@ -29,7 +29,7 @@ def test_a_day_in_the_worst_weather_says_so_and_doubles_nothing(
     patience: GcsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gcs_stores, "DEFAULT_RETRY", DEFAULT_RETRY.with_delay(0.01, 0.02, 1.0).with_timeout(0.1))
-    passed = passage(patience, patience.url, Weather(3, 0.6))
+    passed = passage(patience, patience.url, Weather(3, 0.85))
     assert not passed.clean
     assert passed.problems
     for problem in passed.problems:

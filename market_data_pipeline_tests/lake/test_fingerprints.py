@@ -92,7 +92,7 @@ def test_a_file_that_is_newer_than_its_record_is_read(
     write(local.store, HOURLY, {(DAYS[1], PERP): before})
     first = MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW)
     with monkeypatch.context() as killed:
-        killed.setattr("market_data_pipeline.lake.writer._months", _die)
+        killed.setattr("market_data_pipeline.lake.writer.follow", _die)
         with pytest.raises(KeyboardInterrupt):
             write(local.again(), HOURLY, {(DAYS[1], PERP): after})
     left = MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW)
@@ -101,7 +101,7 @@ def test_a_file_that_is_newer_than_its_record_is_read(
     assert MarketDataLake(store=local.again()).fingerprint("ohlcv_1h", *WINDOW) == left
 
 
-def _die(*_: object) -> None:
+def _die(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
