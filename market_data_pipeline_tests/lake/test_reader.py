@@ -516,7 +516,9 @@ def test_a_broken_file_is_named(ground: Ground, damage: Callable[[bytes], bytes]
         lambda: lake.available_instruments(FIRST),
         lambda: lake.coverage("trades", FIRST, MIDDLE),
     ):
-        with pytest.raises(LakeError, match=r"(\.parquet cannot be read as Parquet|the file has no column|does not have the columns)"):
+        with pytest.raises(
+            LakeError, match=r"(\.parquet cannot be read as Parquet|the file has no column|does not have the columns)"
+        ):
             ask()
 
 
