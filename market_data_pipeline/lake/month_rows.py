@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.parquet import check_columns, explained, row_group_days
+from market_data_pipeline.lake.parquet import check_columns, explained, opened, row_group_days
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
@@ -168,9 +168,7 @@ class MonthRows:
             yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
 
     def _kept_rows(self, found: DayObject) -> pa.Table:
-        uri = self._store.uri_of(found.info.key)
-        with self._store.open(found.info.key) as pinned, explained(uri, "`market-data repair` mends it"):
-            file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+        with opened(self._store, found.info.key, "`market-data repair` mends it") as file:
             tables = [self.schema.empty_table(), *rows_in_month(file, found.day, found.instrument)]
             return pa.concat_tables(tables).unify_dictionaries()
 

@@ -59,14 +59,14 @@ def parquet_file(file: pa.NativeFile) -> pq.ParquetFile:
 
 
 @contextmanager
-def opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
-    """One object as Parquet, held at what it is now; errors while it is open name it.
+def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.ParquetFile]:
+    """One object as Parquet, held at what it is now; errors while it is open name it, and give this advice.
 
     Raises:
         ObjectNotFound: nothing lies under the key.
         LakeError: it cannot be read.
     """
-    with store.open(key) as pinned, explained(store.uri_of(key)):
+    with store.open(key) as pinned, explained(store.uri_of(key), advice):
         yield parquet_file(pinned.file)
 
 

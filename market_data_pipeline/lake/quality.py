@@ -5,12 +5,11 @@ from datetime import date, datetime
 from functools import lru_cache
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.checked import Finding, findings
 from market_data_pipeline.lake.master import listing_on
-from market_data_pipeline.lake.parquet import explained, span_of
+from market_data_pipeline.lake.parquet import opened, span_at
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, Kind
 from market_data_pipeline.model.errors import MarketDataError
@@ -77,15 +76,13 @@ class _Lives:
         if before is None or self._dataset.kind is not Kind.TICKS:
             return start if before or instrument.id in self._ends else None
         try:
-            with self._store.open(before) as pinned, explained(self._store.uri_of(before)):
-                last = span_of(pq.ParquetFile(pinned.file).metadata, self._dataset).last
+            last = span_at(self._store, self._dataset, before).last
         except MarketDataError:  # its own day tells of a file that cannot be read
             return start
         return microseconds(last) if last else start
 
 
 def _pieces(store: ObjectStore, key: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    with store.open(key) as pinned, explained(store.uri_of(key)):
-        file = pq.ParquetFile(pinned.file)
+    with opened(store, key) as file:
         for group in range(file.num_row_groups):
             yield file.read_row_group(group, columns=list(columns))

@@ -16,7 +16,7 @@ from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.day_files import DayFile, Place
 from market_data_pipeline.lake.month_rows import digest_of_files
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.parquet import explained, opened, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
@@ -57,8 +57,8 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     """
     key = record_key(dataset, day)
     try:
-        with store.open(key) as pinned, explained(store.uri_of(key), "`market-data repair` makes it anew"):
-            sums = _sums(pq.ParquetFile(pinned.file, page_checksum_verification=True).read())
+        with opened(store, key, "`market-data repair` makes it anew") as file:
+            sums = _sums(file.read())
     except ObjectNotFound:
         return None
     if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
@@ -138,8 +138,8 @@ class Checksums:
         told = before if own is None else None
         if told is not None and told.size == found.info.size and found.info.crc32c in (None, told.crc32c):
             return told
-        with self._store.open(found.info.key) as pinned, explained(self._store.uri_of(found.info.key)):
-            rows = pq.ParquetFile(pinned.file).metadata.num_rows
+        with opened(self._store, found.info.key) as file:
+            rows = file.metadata.num_rows
         return Sum(rows, found.info.size, self._store.crc32c(found.info))
 
     def digest(self, _: Target, members: Sequence[_Recorded]) -> str | None:
