@@ -46,8 +46,8 @@ def _ticks(columns: Sequence[str], start: Any = DAY, end: Any = NEXT) -> Callabl
 def _windows(opened: Any) -> Any:
     import pyarrow as pa
 
-    parts = [opened.ticks(ID, "trades", at, at + _MINUTE, columns=WINDOW_COLUMNS) for at in MINUTES]
-    return pa.concat_tables(parts)
+    asked = [(at, at + _MINUTE) for at in MINUTES]
+    return pa.concat_tables(opened.tick_windows(ID, "trades", asked, columns=WINDOW_COLUMNS))
 
 
 def write_arctic(ground: Ground) -> None:
@@ -262,7 +262,7 @@ CASES = (
     ),
     Case(
         "read-windows",
-        "read 50 windows of one minute, spread over a day, three columns",
+        "read 50 windows of one minute, spread over a day, three columns, one call (peers: 50 filters)",
         (
             Contender("lake", _ours(_windows)),
             Contender("polars", _polars_windows, write_polars, "polars"),
@@ -270,7 +270,6 @@ CASES = (
         ),
         {"polars": 0.5, "duckdb": 0.5},
         needs=("day", "lake"),
-        note="the lake is asked 50 times: it has no call for several windows",
     ),
     Case(
         "read-candles",

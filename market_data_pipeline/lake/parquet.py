@@ -50,12 +50,15 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
         raise LakeError(f"{uri} cannot be read as Parquet: {str(error).strip()}{advice and '; '}{advice}") from error
 
 
-def parquet_file(file: pa.NativeFile) -> pq.ParquetFile:
+def parquet_file(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     """An open file as Parquet, whose pages are compared with their checksums as they are read.
 
-    A flipped bit on a disk is mostly a wrong number; so it is an error. What that costs is not measurable.
+    A flipped bit on a disk is mostly a wrong number; so it is an error. What that costs is not measurable. With the
+    `metadata` that an earlier one read, the footer is not read again: so several threads have one each.
     """
-    return pq.ParquetFile(file, page_checksum_verification=True)
+    # far away, columns are asked for together, ahead of their decoding; on a disk that costs more than it saves
+    ahead = not isinstance(file, pa.OSFile)
+    return pq.ParquetFile(file, metadata=metadata, pre_buffer=ahead, page_checksum_verification=True)
 
 
 @contextmanager

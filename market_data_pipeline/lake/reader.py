@@ -156,15 +156,58 @@ class MarketDataLake:
         asked = dataset(data_type, Kind.TICKS)
         names = _columns(asked, columns)
         one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
-        whole = Window.of(start, end)
-        begin = whole.start
-        while begin < whole.end:
-            # a bounded number of files is open at a time
-            until = min(begin + _OPEN_DAYS, whole.end)
-            window = Window(begin, until)
+        # a bounded number of files is open at a time
+        for window in Window.of(start, end).parts(_OPEN_DAYS):
             with TickSeries(self._store, asked, one, window.days(beside=1)) as series:
                 yield from series.read(window, names)
-            begin = until
+
+    def tick_windows(
+        self,
+        instrument: str | Instrument,
+        data_type: str,
+        windows: Iterable[tuple[Moment, Moment]],
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> list[pa.Table]:
+        """One instrument's ticks of many windows, such as the minutes around events: a table for each, in their order.
+
+        A file is opened, and a row group decoded, once for all windows that touch it.
+
+            opened = [datetime(2024, 8, day, 13, 30) for day in range(5, 10)]
+            lake.tick_windows(perpetual, "trades", [(at, at + timedelta(minutes=1)) for at in opened])
+
+        Args:
+            instrument: whose ticks.
+            data_type: `trades`, `book_snapshot_5`, …
+            windows: (start, end) of each; they may lie in any order, and cross.
+            columns: as of `ticks`.
+
+        Returns:
+            Tables as `ticks` gives them; a window without ticks has one without rows.
+
+        Raises:
+            InstrumentError, DatasetError, WindowError: the question cannot be understood.
+            LakeError: a file of the lake cannot be read.
+        """
+        asked = dataset(data_type, Kind.TICKS)
+        names = _columns(asked, columns)
+        one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
+        wanted = [Window.of(start, end) for start, end in windows]
+        found: list[list[pa.Table]] = [[] for _ in wanted]
+
+        @whole
+        def read(span: Window) -> list[list[pa.Table]]:
+            inside = [window.within(span) for window in wanted]
+            days = sorted({day for window in inside for day in window.days(beside=1)})
+            with TickSeries(self._store, asked, one, days) as series:
+                return series.read_windows(inside, names)
+
+        if wanted:
+            hull = Window(min(window.start for window in wanted), max(window.end for window in wanted))
+            for span in hull.parts(_OPEN_DAYS):
+                for tables, more in zip(found, read(span), strict=True):
+                    tables.extend(more)
+        return [_table(asked, names, tables) for tables in found]
 
     def _tick_instruments(self, question: Question) -> list[Instrument]:
         if question.exact is not None:

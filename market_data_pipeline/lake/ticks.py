@@ -1,27 +1,38 @@
 """One instrument's ticks by exchange time, out of day files that a vendor cut by its own clock.
 
 A day file reaches a little over its edges, so a window is read from its days and the days beside them; of those only
-the row groups at the edge are touched.
+the row groups at the edge are touched. A few row groups are decoded at the same time, each by one thread.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.ordering import sort_by_time, within
+from market_data_pipeline.lake.ordering import sort_by_time, times, within
 from market_data_pipeline.lake.parquet import check_columns, explained, parquet_file, row_group_times, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline.model.windows import Window
+from market_data_pipeline.model.windows import Window, microseconds
+
+Places = npt.NDArray[np.int64]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,11 @@ class _Run:
     group: int
     first: datetime
     last: datetime
+    cut: bool  # whether some of its rows lie outside the window
+
+
+_Cluster = Sequence[_Run]
+"""Row groups whose times cross, so that only together they can be put in order."""
 
 
 class TickSeries:
@@ -50,14 +66,15 @@ class TickSeries:
 
     def __init__(self, store: ObjectStore, dataset: Dataset, instrument: Instrument, days: Iterable[date]) -> None:
         self._store, self._dataset, self._instrument = store, dataset, instrument
-        self._files: dict[date, pq.ParquetFile] = {}
+        self._files: dict[date, tuple[pa.NativeFile, pq.FileMetaData]] = {}
         with ExitStack() as opening:
             for day in days:
                 key = dataset.path(dataset.layouts[0], day, instrument)
                 with suppress(ObjectNotFound), explained(store.uri_of(key)):
-                    file = parquet_file(opening.enter_context(store.open(key)).file)
-                    check_columns(file.schema_arrow, dataset, store.uri_of(key))
-                    self._files[day] = file
+                    file = opening.enter_context(store.open(key)).file
+                    parquet = parquet_file(file)
+                    check_columns(parquet.schema_arrow, dataset, store.uri_of(key))
+                    self._files[day] = file, parquet.metadata
             self._held = opening.pop_all()
 
     @property
@@ -81,39 +98,114 @@ class TickSeries:
             columns: which columns; partition columns are those of the file that held the row.
             counts: is told how many rows came from each day's file.
         """
-        for cluster in _clusters(list(self._runs(window))):
-            table = self._load(cluster, window, columns, Counter() if counts is None else counts)
+        clusters = _clusters(list(self._runs(window)))
+        load = partial(self._load, window=window, columns=columns, alone=len(clusters) == 1)
+        for table, found in _ahead(load, clusters):
+            if counts is not None:
+                counts.update(found)
             if table.num_rows:
                 yield table
+
+    def read_windows(self, windows: Sequence[Window], columns: Sequence[str]) -> list[list[pa.Table]]:
+        """The tables of each window, as `read` gives them, of which a row group is decoded once for all windows.
+
+        What is given out keeps in memory twice its own rows at the most.
+        """
+        parts: list[list[pa.Table]] = [[] for _ in windows]
+        spans = _joined(windows)
+        if not spans:
+            return parts
+        whole = Window(spans[0].start, spans[-1].end)
+        clusters = _clusters([run for run in self._runs(whole) if _reached(run, spans)])
+        names = [*dict.fromkeys([*columns, "timestamp"])]
+        load = partial(self._load, window=whole, columns=names, alone=len(clusters) == 1)
+        starts = np.array([microseconds(window.start) for window in windows])
+        ends = np.array([microseconds(window.end) for window in windows])
+        for table, _ in _ahead(load, clusters):
+            first, after = np.searchsorted(times(table), starts), np.searchsorted(times(table), ends)
+            for place, rows in _sliced(table.select(list(columns)), first, after):
+                parts[place].append(rows)
+        return parts
 
     def last(self, window: Window, columns: Sequence[str]) -> pa.Table:
         """The last row of a window in that order, or a table without rows; reads as little as it can."""
         for cluster in reversed(_clusters(list(self._runs(window)))):
-            table = self._load(cluster, window, columns, Counter())
+            table, _ = self._load(cluster, window, columns, alone=True)
             if table.num_rows:
                 return table.slice(table.num_rows - 1)
         return self._dataset.schema.empty_table().select(list(columns))
 
     def _runs(self, window: Window) -> Iterator[_Run]:
         number = 0
-        for day, file in self._files.items():
-            for group in range(file.metadata.num_row_groups):
-                first, last = row_group_times(file.metadata, group)
+        for day, (_, metadata) in self._files.items():
+            for group in range(metadata.num_row_groups):
+                first, last = row_group_times(metadata, group)
                 number += 1
                 if first < window.end and last >= window.start:
-                    yield _Run(number, day, group, max(first, window.start), min(last, window.end))
+                    cut = first < window.start or last >= window.end
+                    yield _Run(number, day, group, max(first, window.start), min(last, window.end), cut)
 
-    def _load(self, cluster: Sequence[_Run], window: Window, columns: Sequence[str], counts: Counter[date]) -> pa.Table:
+    def _load(
+        self, cluster: _Cluster, window: Window, columns: Sequence[str], *, alone: bool
+    ) -> tuple[pa.Table, Counter[date]]:
+        """The rows of a cluster that lie in the window, and how many are of each day's file."""
         needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
-        parts = []
+        parts, counts = [], Counter[date]()
         for run in sorted(cluster, key=lambda run: run.number):
             with explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], run.day, self._instrument))):
-                part = within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
+                file = parquet_file(*self._files[run.day])
+                part = file.read_row_group(run.group, columns=list(needed), use_threads=alone)
+            if run.cut:
+                part = within(part, window)
             counts[run.day] += part.num_rows
             values = self._dataset.partition_values(run.day, self._instrument)
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))
         table = parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-        return sort_by_time(table).select(list(columns))
+        return sort_by_time(table).select(list(columns)), counts
+
+
+def _ahead(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """The results in order; a few are worked out at the same time, one more than there are threads at the most."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    running: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE, "decode") as pool:
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > _AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _joined(windows: Iterable[Window]) -> list[Window]:
+    """The same times as windows that neither touch nor cross, rising."""
+    spans: list[Window] = []
+    for window in sorted((window for window in windows if not window.empty), key=lambda window: window.start):
+        if spans and window.start <= spans[-1].end:
+            spans[-1] = Window(spans[-1].start, max(spans[-1].end, window.end))
+        else:
+            spans.append(window)
+    return spans
+
+
+def _reached(run: _Run, spans: Sequence[Window]) -> bool:
+    """Whether a row group's times cross any of the windows, which `_joined` made."""
+    place = bisect_right(spans, run.last, key=lambda span: span.start)
+    return place > 0 and spans[place - 1].end > run.first
+
+
+def _sliced(table: pa.Table, first: Places, after: Places) -> Iterator[tuple[int, pa.Table]]:
+    """For each place whose rows are not none, the rows [first, after); few rows of many are copied, once for all."""
+    places = np.flatnonzero(after > first)
+    first, rows = first[places], (after - first)[places]
+    if 2 * rows.sum() < table.num_rows:
+        starts = np.cumsum(rows) - rows
+        table = table.take(pa.array(np.arange(rows.sum()) + np.repeat(first - starts, rows)))
+        first = starts
+    for place, start, count in zip(places.tolist(), first.tolist(), rows.tolist(), strict=True):
+        yield place, table.slice(start, count)
 
 
 def _clusters(runs: list[_Run]) -> list[list[_Run]]:

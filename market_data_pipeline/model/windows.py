@@ -75,6 +75,19 @@ class Window:
         """True where no time lies in it."""
         return self.start == self.end
 
+    def within(self, other: "Window") -> "Window":
+        """The times that lie in both; an empty window where there are none."""
+        start = max(self.start, other.start)
+        return Window(start, max(start, min(self.end, other.end)))
+
+    def parts(self, longest: timedelta) -> "Iterator[Window]":
+        """The window in parts that follow one another, of which none is longer; none where it is empty."""
+        start = self.start
+        while start < self.end:
+            end = start + longest if self.end - start > longest else self.end
+            yield Window(start, end)
+            start = end
+
     def days(self, beside: int = 0) -> Iterator[date]:
         """The UTC days that it touches, and so many more on either side."""
         if not self.empty:

@@ -91,15 +91,15 @@ def candles_from_trades(
         if not table.num_rows:
             continue
         batch = _Trades.of(table)
-        # the last bucket may go on in the next table
-        cut = int(np.searchsorted(batch.stamps, batch.stamps[-1] // length * length))
-        if held and batch.stamps[0] // length != held[0].stamps[0] // length:
-            parts.append(_sum(_Trades.joined(held), length, contract))
-            held = []
-        if cut:
-            parts.append(_sum(_Trades.joined([*held, batch.slice(0, cut)]), length, contract))
-            held = []
-        held.append(batch.slice(cut, len(batch.stamps)))
+        # the open bucket goes on with the first rows, and the last bucket may go on in the next table
+        first = batch.place((held[0].stamps[0] // length + 1) * length) if held else 0
+        held.append(batch.slice(0, first))
+        if first == len(batch.stamps):
+            continue
+        last = batch.place(batch.stamps[-1] // length * length)
+        whole = (_Trades.joined(held), batch.slice(first, last))
+        parts += [_sum(rows, length, contract) for rows in whole if len(rows.stamps)]
+        held = [batch.slice(last, len(batch.stamps))]
     if not held:
         return SCHEMA.empty_table()
     parts.append(_sum(_Trades.joined(held), length, contract))
@@ -155,21 +155,23 @@ class _Trades:
     stamps: Integers
     price: Reals
     amount: Reals
-    bought: npt.NDArray[np.bool_]
+    bought: Reals  # 1 where the taker bought, else 0
 
     @classmethod
     def of(cls, table: pa.Table) -> "_Trades":
-        side = table.column("side").combine_chunks()
-        if isinstance(side, pa.ChunkedArray):
-            side = side.unify_dictionaries().combine_chunks()
+        side = _chunk(table.unify_dictionaries(), "side")
         buys = [i for i, name in enumerate(side.dictionary.to_pylist()) if name == "buy"]
-        indices = np.asarray(side.indices.fill_null(-1))
+        indices = np.asarray(side.indices.fill_null(-1) if side.null_count else side.indices)
         return cls(
             _values(table, "timestamp").astype(np.int64),
             _values(table, "price"),
             _values(table, "amount"),
-            indices == buys[0] if buys else np.zeros(len(indices), bool),
+            (indices == buys[0]).astype(np.float64) if buys else np.zeros(len(indices)),
         )
+
+    def place(self, stamp: int) -> int:
+        """How many rows are before a time."""
+        return int(np.searchsorted(self.stamps, stamp))
 
     def slice(self, start: int, stop: int) -> "_Trades":
         return _Trades(
@@ -178,8 +180,6 @@ class _Trades:
 
     @classmethod
     def joined(cls, parts: list["_Trades"]) -> "_Trades":
-        if len(parts) == 1:
-            return parts[0]
         return cls(
             np.concatenate([p.stamps for p in parts]),
             np.concatenate([p.price for p in parts]),
@@ -189,10 +189,15 @@ class _Trades:
 
 
 def _values(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    column = table.column(name).combine_chunks()
+    column = _chunk(table, name)
     if pa.types.is_timestamp(column.type):
         column = column.view(pa.int64())
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _chunk(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)  # which copies
 
 
 def _edges(keys: Integers) -> tuple[Integers, Integers]:
@@ -204,8 +209,10 @@ def _edges(keys: Integers) -> tuple[Integers, Integers]:
 
 
 def _sum(trades: _Trades, length: int, contract: Contract) -> _Buckets:
-    keys = trades.stamps // length
-    starts, ends = _edges(keys)
+    keys = np.arange(trades.stamps[0] // length, trades.stamps[-1] // length + 1)
+    places = np.searchsorted(trades.stamps, np.append(keys, keys[-1] + 1) * length)
+    filled = places[1:] > places[:-1]
+    keys, starts, ends = keys[filled], places[:-1][filled], places[1:][filled]
     price, amount, bought = trades.price, trades.amount, trades.bought
     multiplier = np.nan if contract.multiplier is None else contract.multiplier
     scaled = amount if multiplier == 1 else amount * multiplier
@@ -215,18 +222,20 @@ def _sum(trades: _Trades, length: int, contract: Contract) -> _Buckets:
     def total(values: Reals) -> Reals:
         return np.add.reduceat(values, starts)
 
+    volume = total(amount)
+
     return _Buckets(
-        opens=keys[starts] * length,
+        opens=keys * length,
         first=price[starts],
         high=np.maximum.reduceat(price, starts),
         low=np.minimum.reduceat(price, starts),
         last=price[ends - 1],
-        volume=total(amount),
+        volume=volume,
         quote=total(quote),
-        base=total(base),
+        base=volume if base is amount else total(base),
         count=ends - starts,
-        buy_volume=total(np.where(bought, amount, 0.0)),
-        buy_quote=total(np.where(bought, quote, 0.0)),
+        buy_volume=total(amount * bought),
+        buy_quote=total(quote * bought),
     )
 
 

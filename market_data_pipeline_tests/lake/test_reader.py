@@ -336,6 +336,18 @@ def test_a_stream_of_ticks_is_what_ticks_gives(library: Library) -> None:
             assert {tuple(piece.column_names) for piece in few} == {("price",)}
 
 
+def test_ticks_of_windows_are_what_ticks_gives(library: Library) -> None:
+    windows = [ODD, WHOLE, (date(2023, 12, 31), date(2024, 6, 1)), ODD, (date(2019, 1, 1), date(2019, 1, 2))]
+    for instrument in (BTC_USD, OPTION.id):
+        for columns in (None, ["price"], ["date", "id", "venue"]):
+            found = library.lake.tick_windows(instrument, "trades", windows, columns=columns)
+            asked = [library.lake.ticks(instrument, "trades", *window, columns=columns) for window in windows]
+            assert [decoded(table) for table in found] == [decoded(table) for table in asked]
+    assert library.lake.tick_windows(BTC_USD, "trades", []) == []
+    with pytest.raises(WindowError, match=r"ends .* before it starts"):
+        library.lake.tick_windows(BTC_USD, "trades", [ODD, (ODD[1], ODD[0])])
+
+
 def test_a_long_stream_opens_a_bounded_number_of_files_at_a_time(local_store: ObjectStore) -> None:
     open_now: list[str] = []
     most = 0
@@ -369,6 +381,10 @@ def test_a_long_stream_opens_a_bounded_number_of_files_at_a_time(local_store: Ob
     inside = lake.ticks(PERP, "trades", FIRST, days[-1] + timedelta(days=2)).num_rows
     assert rows == inside
     assert rows > 300
+    # a window that is longer than the days whose files are open at a time, and one that begins in it
+    windows = [(days[1], days[-1]), (days[20], days[40]), (days[0], days[0])]
+    found = lake.tick_windows(PERP, "trades", windows)
+    assert [table.to_pylist() for table in found] == [lake.ticks(PERP, "trades", *each).to_pylist() for each in windows]
     assert most == 33
     assert open_now == []
 

@@ -160,30 +160,71 @@ def test_days_without_a_file_are_passed_over_and_each_file_is_opened_once(ground
     assert len(watched.named("open")) == len(set(watched.named("open"))) == 3
 
 
-def test_only_the_row_groups_of_the_window_are_read(local_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The row groups that are decoded, as they are."""
+    groups: list[int] = []
+    read_row_group = pq.ParquetFile.read_row_group
+
+    def noting(parquet: pq.ParquetFile, group: int, **how: object) -> pa.Table:
+        groups.append(group)
+        return read_row_group(parquet, group, **how)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
+    return groups
+
+
+def test_only_the_row_groups_of_the_window_are_read(local_store: ObjectStore, decoded: list[int]) -> None:
     file(local_store, [(DAY, at(second), str(second)) for second in range(40)])
     with TickSeries(local_store, TRADES, BTC_USD, (DAY,)) as series:
-        opened = series._files[DAY]
-        assert opened.num_row_groups == 10
-        read_groups: list[int] = []
-        monkeypatch.setitem(series._files, DAY, _Noting(opened, read_groups))
         list(series.read(Window.of(at(9), at(14)), ["price"]))
-        assert read_groups == [2, 3]
-        read_groups.clear()
+        assert sorted(decoded) == [2, 3]
+        decoded.clear()
         series.last(Window.of(at(0), at(39)), ["price"])
-        assert read_groups == [9]
+        assert decoded == [9]
 
 
-class _Noting:
-    def __init__(self, file: object, groups: list[int]) -> None:
-        self._file, self._groups = file, groups
+def test_windows_decode_each_row_group_once_and_only_those_that_they_touch(
+    local_store: ObjectStore, decoded: list[int]
+) -> None:
+    file(local_store, [(DAY, at(second), str(second)) for second in range(40)])
+    windows = [Window.of(at(start), at(start + 3)) for start in (33, 9, 10, 0, 34, 12)]
+    with TickSeries(local_store, TRADES, BTC_USD, (DAY,)) as series:
+        series.read_windows(windows, ["price"])
+    assert sorted(decoded) == [0, 2, 3, 8, 9]
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._file, name)
 
-    def read_row_group(self, group: int, **how: object) -> pa.Table:
-        self._groups.append(group)
-        return self._file.read_row_group(group, **how)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("seed", range(12))
+def test_windows_hold_what_each_would_hold_alone(local_store: ObjectStore, seed: int) -> None:
+    chance = random.Random(seed)
+    filed = [
+        (day, at(chance.choice([*range(-3, 40), *range(86_370, 86_404)]), day), f"{day}-{number}")
+        for day in (BEFORE, DAY, AFTER)
+        for number in range(60)
+    ]
+    file(local_store, filed)
+    starts = [at(chance.choice([-30, -1, 0, 5, 10, 10, 39, 50_000, 86_380, 86_400, 86_420])) for _ in range(12)]
+    windows = [Window.of(start, start + timedelta(seconds=chance.choice([0, 1, 2, 20, 100_000]))) for start in starts]
+    with TickSeries(local_store, TRADES, BTC_USD, (BEFORE, DAY, AFTER)) as series:
+        found = series.read_windows(windows, ["id"])
+        assert [[name for table in tables for name in table.column("id").to_pylist()] for tables in found] == [
+            expected(filed, window) for window in windows
+        ]
+        assert all(table.column_names == ["id"] and table.num_rows for tables in found for table in tables)
+        assert series.read_windows([], ["id"]) == []
+        assert series.read_windows([Window.of(DAY, DAY)], ["id"]) == [[]]
+
+
+def test_few_rows_of_many_do_not_keep_the_others_in_memory(local_store: ObjectStore) -> None:
+    write(local_store, TRADES, {(DAY, BTC_USD): trades([at(second / 10) for second in range(10_000)])})
+    windows = [Window.of(at(second), at(second + 1)) for second in range(0, 900, 100)]
+    with TickSeries(local_store, TRADES, BTC_USD, (DAY,)) as series:
+        before = pa.total_allocated_bytes()
+        found = series.read_windows(windows, ["price", "amount"])
+        kept = pa.total_allocated_bytes() - before
+    rows = sum(table.num_rows for tables in found for table in tables)
+    assert rows == 90
+    assert kept < 20 * 16 * rows < 16 * 10_000  # allocations are rounded up
 
 
 @pytest.mark.parametrize("damage", ["magic", "footer"])
