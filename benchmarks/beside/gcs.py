@@ -61,7 +61,7 @@ def _lake(ground: Ground) -> Turn:
 
 def _one_by_one(ground: Ground) -> Turn:
     """Each instrument is encoded once and sent under its three names, with the same client."""
-    from market_data_pipeline.lake.parquet import write_day_file
+    from market_data_pipeline.lake.encoding import write_day_file
     from market_data_pipeline.lake.stores.gcs_client import client_from_environment
     from market_data_pipeline.model.datasets import DATASETS
     from market_data_pipeline.model.rows import Rejects

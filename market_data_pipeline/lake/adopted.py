@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure
 from market_data_pipeline.lake.differences import Difference, Kind
+from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.ordering import in_order, times
-from market_data_pipeline.lake.parquet import Span, explained, span_of, write_day_file
+from market_data_pipeline.lake.parquet import Span, explained, span_of
 from market_data_pipeline.lake.records import version
 from market_data_pipeline.lake.splicing import month_digests
 from market_data_pipeline.lake.stores.content import crc32c_of

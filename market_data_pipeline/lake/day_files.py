@@ -10,7 +10,8 @@ from threading import Lock
 
 import pyarrow as pa
 
-from market_data_pipeline.lake.parquet import Span, opened, span_at, write_day_file
+from market_data_pipeline.lake.encoding import write_day_file
+from market_data_pipeline.lake.parquet import Span, opened, span_at
 from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of

@@ -78,11 +78,22 @@ def chunks_by_time(batches: Iterable[pa.Table | pa.RecordBatch], rows: int) -> I
             held.append(taken)
             count += taken.num_rows
             if count == 2 * rows:
-                ordered = _in_order(held, rows)
-                yield ordered.pop(0)
-                held, count = ordered, rows
+                first, *held = _first_in_order(held, rows)
+                count = rows
+                yield first
+                del first  # its memory is the next one's
     if count:
         yield from _in_order(held, rows)
+
+
+def _first_in_order(held: list[pa.Table], rows: int) -> list[pa.Table]:
+    """What is held, of which the first `rows` rows, in order of time, are a table of their own. `held` is emptied."""
+    start, stop = disordered(np.concatenate([times(table) for table in held]))
+    if start < min(stop, rows):
+        return _in_order(held, rows)
+    table = pa.concat_tables(held)
+    held.clear()
+    return [canonical(table.slice(0, rows)), table.slice(rows)]
 
 
 def _in_order(held: list[pa.Table], rows: int) -> list[pa.Table]:
@@ -92,26 +103,27 @@ def _in_order(held: list[pa.Table], rows: int) -> list[pa.Table]:
     (a book of 25 levels) a window is 100 MB, and several threads have one each.
     """
     schema = held[0].schema
-    order = _order(np.concatenate([times(table) for table in held]))
+    stamps = np.concatenate([times(table) for table in held])
+    start, stop = disordered(stamps)
+    order = np.argsort(stamps[start:stop], kind="stable")
     columns = [[chunk for table in held for chunk in table.column(i).chunks] for i in range(len(schema))]
     held.clear()
-    cuts = [slice(start, start + rows) for start in range(0, len(order), rows)]
+    cuts = range(0, len(stamps), rows)
     pieces: list[list[pa.Array]] = [[] for _ in cuts]
     while columns:
-        column = pa.chunked_array(columns.pop(0)).unify_dictionaries().combine_chunks()
-        if pa.types.is_dictionary(column.type):
-            column = _canonical(column)
+        column = _sorted(pa.chunked_array(columns.pop(0)).unify_dictionaries(), start, stop, order)
         for piece, cut in zip(pieces, cuts, strict=True):
-            piece.append(column.take(pa.array(order[cut])))
+            values = pa.concat_arrays(column.slice(cut, rows).chunks)
+            piece.append(_canonical(values) if pa.types.is_dictionary(values.type) else values)
     return [pa.Table.from_arrays(piece, schema=schema) for piece in pieces]
 
 
-def _order(stamps: Microseconds) -> npt.NDArray[np.int64]:
-    """Where each row of a stable sort is found."""
-    order = np.arange(len(stamps))
-    start, stop = disordered(stamps)
-    order[start:stop] = start + np.argsort(stamps[start:stop], kind="stable")
-    return order
+def _sorted(column: pa.ChunkedArray, start: int, stop: int, order: npt.NDArray[np.int64]) -> pa.ChunkedArray:
+    """The column with the rows of its stretch [start, stop) in this order; the others are not copied."""
+    if start == stop:
+        return column
+    middle = column.slice(start, stop - start).combine_chunks().take(pa.array(order))
+    return pa.chunked_array([*column.slice(0, start).chunks, middle, *column.slice(stop).chunks])
 
 
 def canonical(table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
 The same rows give the same bytes: no time of writing, host or run in a file, and row groups cut by row count alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,11 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.ordering import canonical, chunks_by_time
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
-from market_data_pipeline.model.instruments import Instrument
 
 _DICTIONARY_PAGE = 2 << 20
 _LEVEL = 3
@@ -82,11 +80,12 @@ def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
         )
 
 
-def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: bool = True) -> pq.ParquetWriter:
+def parquet_writer(file: Path | IO[bytes] | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
 
     Decimal-like prices and amounts repeat, so a dictionary beats splitting their bytes; where it outgrows a page the
-    writer falls back to plain values by itself. Ids mostly share their beginnings.
+    writer falls back to plain values by itself. Ids mostly share their beginnings. There is no index of pages: it would
+    lie apart from its row group, which could not be carried into another file as bytes; and row groups are small.
     """
     deltas = [f.name for f in schema if pa.types.is_timestamp(f.type) or f.type in (pa.int64(), pa.int32())]
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
@@ -101,107 +100,22 @@ def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: boo
         column_encoding=encodings,
         dictionary_pagesize_limit=_DICTIONARY_PAGE,
         write_statistics=True,
-        write_page_index=page_index,
         # a flipped bit on a disk is mostly a wrong number, not an error; with this a reader can tell
         write_page_checksum=True,
     )
 
 
-class Constants:
-    """Columns with one value each, for any number of rows; dictionary columns share one buffer of zeros."""
-
-    def __init__(self, values: Mapping[str, object], schema: pa.Schema) -> None:
-        self._fields = [schema.field(name) for name in values]
-        self._values = dict(values)
-        self._zeros = pa.array(np.zeros(0, np.int32))
-
-    def arrays(self, rows: int) -> dict[str, pa.Array]:
-        """The columns, `rows` long."""
-        if len(self._zeros) < rows:
-            self._zeros = pa.array(np.zeros(rows, np.int32))
-        return {field.name: self._array(field, rows) for field in self._fields}
-
-    def _array(self, field: pa.Field, rows: int) -> pa.Array:
-        value = self._values[field.name]
-        if pa.types.is_dictionary(field.type):
-            return pa.DictionaryArray.from_arrays(self._zeros.slice(0, rows), pa.array([value], field.type.value_type))
-        return pa.repeat(pa.scalar(value, field.type), rows)
-
-
 def with_values(table: pa.Table, asked: Dataset, values: Mapping[str, object]) -> pa.Table:
     """The table with one more column for each value, which stands in every row."""
-    for name, column in Constants(values, asked.schema).arrays(table.num_rows).items():
-        table = table.append_column(asked.schema.field(name), column)
+    zeros = pa.array(np.zeros(table.num_rows, np.int32))  # which columns of text share
+    for name, value in values.items():
+        field = asked.schema.field(name)
+        if pa.types.is_dictionary(field.type):
+            column = pa.DictionaryArray.from_arrays(zeros, pa.array([value], field.type.value_type))
+        else:
+            column = pa.repeat(pa.scalar(value, field.type), table.num_rows)
+        table = table.append_column(field, column)
     return table
-
-
-def with_partition(table: pa.Table, dataset: Dataset, constants: Constants) -> pa.Table:
-    """The table in the dataset's full schema: own columns, then partition values."""
-    columns = constants.arrays(table.num_rows)
-    return pa.table([*table.columns, *(columns[c.name] for c in dataset.partition_columns)], schema=dataset.schema)
-
-
-def write_day_file(
-    path: Path,
-    dataset: Dataset,
-    day: date,
-    instrument: Instrument | None,
-    batches: Iterable[pa.Table | pa.RecordBatch],
-) -> Span:
-    """Writes one day file, streaming; nothing is written where there are no rows.
-
-    Rows are put in order of time as far as bounded memory allows; ties keep the order they came in.
-
-    Raises:
-        LakeError: a batch does not have the dataset's own schema.
-    """
-    constants: Constants | None = None
-    checked = (_checked(batch, dataset, instrument, day) for batch in batches)
-    by_time = dataset.order[0] == "timestamp"
-    chunks = chunks_by_time(checked, dataset.row_group_rows) if by_time else _whole(checked)
-    rows, first, last = 0, None, None
-    writer: pq.ParquetWriter | None = None
-    try:
-        for chunk in chunks:
-            constants = constants or Constants(dataset.partition_values(day, instrument), dataset.schema)
-            writer = writer or parquet_writer(path, dataset.schema)
-            writer.write_table(with_partition(chunk, dataset, constants), row_group_size=chunk.num_rows)
-            rows += chunk.num_rows
-            if by_time:
-                low, high = _bounds(chunk)
-                first, last = min(first or low, low), max(last or high, high)
-            del chunk  # its memory is the next one's
-    finally:
-        if writer is not None:
-            writer.close()
-    return Span(rows, first, last)
-
-
-def _whole(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterable[pa.Table]:
-    listed = [pa.Table.from_batches([t]) if isinstance(t, pa.RecordBatch) else t for t in tables]
-    joined = canonical(pa.concat_tables(listed).unify_dictionaries()) if listed else None
-    return [joined] if joined is not None and joined.num_rows else []
-
-
-def _checked(
-    batch: pa.Table | pa.RecordBatch, dataset: Dataset, instrument: Instrument | None, day: date
-) -> pa.Table | pa.RecordBatch:
-    if not batch.schema.equals(dataset.own_schema):
-        raise LakeError(
-            f"rows of {dataset.name} for {instrument or 'all instruments'} on {day} do not have the declared columns:\n"
-            f"  found    {_columns(batch.schema)}\n  expected {_columns(dataset.own_schema)}"
-        )
-    return batch
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{f.name} {f.type}{'' if f.nullable else ' not null'}" for f in schema)
-
-
-def _bounds(table: pa.Table) -> tuple[datetime, datetime]:
-    # the chunk is in order of time
-    stamps = table.column("timestamp")
-    return stamps[0].as_py(), stamps[-1].as_py()
 
 
 def row_group_times(metadata: pq.FileMetaData, group: int) -> tuple[datetime, datetime]:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import stored_fields
 from market_data_pipeline.lake.day_files import Place
+from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.month_rows import rows_in_month
-from market_data_pipeline.lake.parquet import explained, write_day_file
+from market_data_pipeline.lake.parquet import explained
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned

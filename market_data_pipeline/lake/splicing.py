@@ -1,16 +1,18 @@
-"""Month files as bytes: days are put in, taken out or replaced, and the row groups of all others are carried over.
+"""Parquet files as bytes: row groups that were encoded apart become one file, without being decoded.
 
-A month file is the same bytes whichever way it came to be: row groups stand in order of day, each as the writer makes
-it, and the footer is put together here.
+Row groups of a day file are encoded beside each other. Of a month file days are put in, taken out or replaced, and the
+row groups of all others are carried over: it is the same bytes whichever way it came to be, for row groups stand in
+order of day, each as the writer makes it. The footer is put together here.
 """
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -97,14 +99,9 @@ def _template(schema: pa.Schema, digests: Mapping[date, str]) -> Footer:
     """The footer of a month file, without row groups."""
     stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
     with BytesIO() as empty:
-        with _writer(empty, schema) as writer:
+        with parquet_writer(empty, schema) as writer:
             writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
         return Footer.read(empty)
-
-
-def _writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
-    # an index of pages lies apart from its row group; in here a row group is a day, and its statistics tell what it has
-    return parquet_writer(file, schema, page_index=False)
 
 
 def _carried(old: OpenMonth, schema: pa.Schema, template: Footer) -> tuple[RowGroup, ...]:
@@ -127,7 +124,7 @@ def _encoded(
 ) -> dict[date, list[_Piece]]:
     """Encodes each day's tables; a table without rows gives no row group."""
     days = []
-    with _writer(file, schema) as writer:
+    with parquet_writer(file, schema) as writer:
         for day in sorted(replacing):
             for table in replacing[day]:
                 if table.num_rows:
@@ -139,7 +136,24 @@ def _encoded(
     return pieces
 
 
-def _assembled(path: Path, template: Footer, pieces: Sequence[_Piece]) -> int:
+def join_files(path: Path, files: Iterable[pa.Buffer]) -> None:
+    """Writes one Parquet file with the row groups of files of the same columns, in their order; of none, no file."""
+    coming = iter(files)
+    first, second = next(coming, None), next(coming, None)
+    if second is None:
+        if first is not None:
+            path.write_bytes(first)
+        return
+    template = Footer.read(pa.BufferReader(first))
+    _assembled(path, template, chain.from_iterable(map(_pieces, chain((first, second), coming))))
+
+
+def _pieces(content: pa.Buffer) -> list[_Piece]:
+    file = pa.BufferReader(content)
+    return [_Piece(group, file) for group in Footer.read(file).groups]
+
+
+def _assembled(path: Path, template: Footer, pieces: Iterable[_Piece]) -> int:
     """Writes the file; returns its rows."""
     groups = []
     rows = 0

@@ -4,23 +4,22 @@ A day file reaches a little over its edges, so a window is read from its days an
 the row groups at the edge are touched. A few row groups are decoded at the same time, each by one thread.
 """
 
-import os
 from bisect import bisect_right
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from market_data_pipeline.lake.ahead import ahead
 from market_data_pipeline.lake.ordering import sort_by_time, times, within
 from market_data_pipeline.lake.parquet import check_columns, explained, parquet_file, row_group_times, with_values
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -30,9 +29,6 @@ from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import Window, microseconds
 
 Places = npt.NDArray[np.int64]
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-_AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class TickSeries:
         """
         clusters = _clusters(list(self._runs(window)))
         load = partial(self._load, window=window, columns=columns, alone=len(clusters) == 1)
-        for table, found in _ahead(load, clusters):
+        for table, found in ahead(load, clusters):
             if counts is not None:
                 counts.update(found)
             if table.num_rows:
@@ -121,7 +117,7 @@ class TickSeries:
         load = partial(self._load, window=whole, columns=names, alone=len(clusters) == 1)
         starts = np.array([microseconds(window.start) for window in windows])
         ends = np.array([microseconds(window.end) for window in windows])
-        for table, _ in _ahead(load, clusters):
+        for table, _ in ahead(load, clusters):
             first, after = np.searchsorted(times(table), starts), np.searchsorted(times(table), ends)
             for place, rows in _sliced(table.select(list(columns)), first, after):
                 parts[place].append(rows)
@@ -162,21 +158,6 @@ class TickSeries:
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))
         table = parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         return sort_by_time(table).select(list(columns)), counts
-
-
-def _ahead(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """The results in order; a few are worked out at the same time, one more than there are threads at the most."""
-    if len(items) < 2:
-        yield from map(work, items)
-        return
-    running: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(_AT_ONCE, "decode") as pool:
-        for item in items:
-            running.append(pool.submit(work, item))
-            if len(running) > _AT_ONCE:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
 
 
 def _joined(windows: Iterable[Window]) -> list[Window]:

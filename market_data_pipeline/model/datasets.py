@@ -126,7 +126,7 @@ class Dataset:
     layouts: tuple[Layout, ...]
     order: tuple[str, ...] = ("timestamp",)
     timeframe: Timeframe | None = None
-    row_group_rows: int = 262_144
+    row_group_rows: int = 65_536
     of: str = ""
 
     def __post_init__(self) -> None:
@@ -274,11 +274,11 @@ def _levels(depth: int) -> tuple[Column, ...]:
     )
 
 
-_TICK_COLUMNS: "dict[str, tuple[str, tuple[Column, ...], int]]" = {
-    "trades": ("one trade, as the venue reported it", _TRADE, 262_144),
-    "book_snapshot_5": ("the five best levels of the book at one moment", (*_STAMPS, *_levels(5)), 131_072),
-    "book_snapshot_25": ("the 25 best levels of the book at one moment", (*_STAMPS, *_levels(25)), 65_536),
-    "liquidations": ("one liquidation: buy where a short was liquidated, sell where a long was", _TRADE, 262_144),
+_TICK_COLUMNS: "dict[str, tuple[str, tuple[Column, ...]]]" = {
+    "trades": ("one trade, as the venue reported it", _TRADE),
+    "book_snapshot_5": ("the five best levels of the book at one moment", (*_STAMPS, *_levels(5))),
+    "book_snapshot_25": ("the 25 best levels of the book at one moment", (*_STAMPS, *_levels(25))),
+    "liquidations": ("one liquidation: buy where a short was liquidated, sell where a long was", _TRADE),
     "derivative_ticker": (
         "one change of a derivative's ticker",
         (
@@ -291,7 +291,6 @@ _TICK_COLUMNS: "dict[str, tuple[str, tuple[Column, ...], int]]" = {
             Column("index_price", REAL, "price of the index", "quote asset"),
             Column("mark_price", REAL, "mark price", "quote asset"),
         ),
-        262_144,
     ),
     "options_chain": (
         "one change of an option's quote, greeks or mark",
@@ -318,7 +317,6 @@ _TICK_COLUMNS: "dict[str, tuple[str, tuple[Column, ...], int]]" = {
             Column("theta", REAL, "change of price for a day"),
             Column("rho", REAL, "change of price for a change of the interest rate"),
         ),
-        131_072,
     ),
 }
 
@@ -620,8 +618,8 @@ DATASETS: "dict[str, Dataset]" = {
     dataset.name: dataset
     for dataset in (
         *(
-            Dataset(name, Kind.TICKS, Tier.EXECUTION, row, columns, _TICK_LAYOUTS, row_group_rows=rows)
-            for name, (row, columns, rows) in _TICK_COLUMNS.items()
+            Dataset(name, Kind.TICKS, Tier.EXECUTION, row, columns, _TICK_LAYOUTS)
+            for name, (row, columns) in _TICK_COLUMNS.items()
         ),
         Dataset(
             "instruments",

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from market_data_pipeline import MarketDataLake
-from market_data_pipeline.lake.parquet import write_day_file
+from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.model.errors import DatasetError, LakeError
 from market_data_pipeline.model.instruments import Selection

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market_data_pipeline.lake import splicing
+from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.footers import Footer
-from market_data_pipeline.lake.parquet import parquet_writer, row_group_days, write_day_file
+from market_data_pipeline.lake.parquet import parquet_writer, row_group_days
 from market_data_pipeline.lake.splicing import MONTH_DIGESTS, OpenMonth, month_digests, splice_month
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import LakeError
@@ -78,7 +79,7 @@ def test_whichever_way_a_month_came_to_be_it_is_the_file_that_one_writer_makes(
         splice(folder / str(number), old, replacing, digests)
         old = folder / str(number)
     assert old is not None
-    with parquet_writer(folder / "whole", SCHEMA, page_index=False) as writer:
+    with parquet_writer(folder / "whole", SCHEMA) as writer:
         for day in sorted(content):
             for table in content[day]:
                 writer.write_table(table, row_group_size=table.num_rows)
@@ -105,7 +106,11 @@ def test_days_that_stay_are_not_decoded(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_another_version_wrote_is_encoded_anew(tmp_path: Path, other: str) -> None:
     tables = {day: of_day(tmp_path, day) for day in DAYS[:3]}
     schema = SCHEMA if other != "columns" else SCHEMA.set(0, SCHEMA.field(0).with_metadata({"unit": "us"}))
-    with parquet_writer(tmp_path / "one", schema, page_index=other == "index") as writer:
+    with (
+        pq.ParquetWriter(tmp_path / "one", schema, compression="zstd", write_page_index=True)
+        if other == "index"
+        else parquet_writer(tmp_path / "one", schema)
+    ) as writer:
         for table in tables.values():
             writer.write_table(table.cast(schema))
     if other == "version":

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from market_data_pipeline.lake.day_files import settle
-from market_data_pipeline.lake.parquet import write_day_file
+from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.stores import waiting
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.lake.stores.waiting import wait_for_others
