@@ -29,7 +29,7 @@ def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[
         return
     waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(_HELPERS, "ahead") as helpers:
-        for item in _drained(held, coming):
+        for item in drained(held, coming):
             waiting.append(_begun(helpers, work, item))
             del item  # its memory is the next one's
             while waiting and (waiting[0].done() or len(waiting) > _HELPERS + 1):
@@ -38,7 +38,8 @@ def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[
             yield waiting.popleft().result()
 
 
-def _drained(held: deque[_Item], coming: Iterator[_Item]) -> Iterator[_Item]:
+def drained(held: deque[_Item], coming: Iterable[_Item]) -> Iterator[_Item]:
+    """What was taken of some items to look at, then the others; what is given is held no more."""
     while held:
         yield held.popleft()
     yield from coming

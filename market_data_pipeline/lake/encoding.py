@@ -3,17 +3,19 @@
 Its row groups are encoded beside each other, on all cores, and put together as bytes.
 """
 
-from collections.abc import Iterable, Iterator
-from datetime import date, datetime
-from functools import partial
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from market_data_pipeline.lake.ahead import ahead
+from market_data_pipeline.lake.ahead import ahead, drained
 from market_data_pipeline.lake.ordering import canonical, chunks_by_time
-from market_data_pipeline.lake.parquet import Span, parquet_writer, with_values
-from market_data_pipeline.lake.splicing import join_files
+from market_data_pipeline.lake.parquet import Span, constants, parquet_writer, with_values
+from market_data_pipeline.lake.splicing import Part, splice_columns
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
@@ -36,35 +38,62 @@ def write_day_file(
     checked = (_checked(batch, dataset, instrument, day) for batch in batches)
     by_time = dataset.order[0] == "timestamp"
     chunks = chunks_by_time(checked, dataset.row_group_rows) if by_time else _whole(checked)
-    rows = 0
-    bounds: list[datetime] = []
+    first = deque(islice(chunks, 2))
+    if not first:
+        return Span(0)
+    values = dataset.partition_values(day, instrument)
+    if len(first) == 1:
+        (rows,) = first
+        path.write_bytes(_encoded(with_values(rows, dataset, values)))
+        return _span(rows, dataset)
+    spans = _write_groups(path, dataset, values, drained(first, chunks))
+    times = [time for span in spans for time in (span.first, span.last) if time]
+    return Span(sum(span.rows for span in spans), min(times, default=None), max(times, default=None))
 
-    def encoded() -> Iterator[pa.Buffer]:
-        nonlocal rows
-        for content, count, edges in ahead(partial(_encoded, dataset, day, instrument), chunks):
-            rows += count
-            bounds.extend(edges)
-            yield content
 
-    join_files(path, encoded())
-    return Span(rows, min(bounds), max(bounds)) if by_time and rows else Span(rows)
+def _write_groups(path: Path, dataset: Dataset, values: Mapping[str, object], chunks: Iterable[pa.Table]) -> list[Span]:
+    """Writes a file with a row group for each table.
+
+    Columns with the same value in all rows are a third of the work; they are encoded once for all row groups as long.
+    """
+    spans = []
+
+    def own(rows: pa.Table) -> tuple[Part, Span]:
+        return Part.of(_encoded(rows)), _span(rows, dataset)
+
+    @cache
+    def beside(rows: int) -> Part:
+        return Part.of(_encoded(constants(dataset, values, rows)))
+
+    def pieces() -> Iterator[tuple[Part, Part]]:
+        for part, span in ahead(own, chunks):
+            spans.append(span)
+            yield part, beside(span.rows)
+
+    splice_columns(path, dataset.schema, pieces())
+    return spans
 
 
-def _encoded(
-    dataset: Dataset, day: date, instrument: Instrument | None, rows: pa.Table
-) -> tuple[pa.Buffer, int, tuple[datetime, ...]]:
-    """A row group as a file, how many rows it has, and its first and last time."""
-    full = with_values(rows, dataset, dataset.partition_values(day, instrument)).select(dataset.schema.names)
+def _encoded(rows: pa.Table) -> pa.Buffer:
+    """A file of one row group."""
     content = pa.BufferOutputStream()
-    with parquet_writer(content, dataset.schema) as writer:
-        writer.write_table(full, row_group_size=full.num_rows)
-    return content.getvalue(), rows.num_rows, _bounds(rows) if dataset.order[0] == "timestamp" else ()
+    with parquet_writer(content, rows.schema) as writer:
+        writer.write_table(rows, row_group_size=rows.num_rows)
+    return content.getvalue()
 
 
-def _whole(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterable[pa.Table]:
+def _span(rows: pa.Table, dataset: Dataset) -> Span:
+    if dataset.order[0] != "timestamp":
+        return Span(rows.num_rows)
+    stamps = rows.column("timestamp")  # in order
+    return Span(rows.num_rows, stamps[0].as_py(), stamps[-1].as_py())
+
+
+def _whole(tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[pa.Table]:
     listed = [pa.Table.from_batches([t]) if isinstance(t, pa.RecordBatch) else t for t in tables]
     joined = canonical(pa.concat_tables(listed).unify_dictionaries()) if listed else None
-    return [joined] if joined is not None and joined.num_rows else []
+    if joined is not None and joined.num_rows:
+        yield joined
 
 
 def _checked(
@@ -80,9 +109,3 @@ def _checked(
 
 def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{f.name} {f.type}{'' if f.nullable else ' not null'}" for f in schema)
-
-
-def _bounds(table: pa.Table) -> tuple[datetime, datetime]:
-    # the chunk is in order of time
-    stamps = table.column("timestamp")
-    return stamps[0].as_py(), stamps[-1].as_py()

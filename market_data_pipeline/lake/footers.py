@@ -14,16 +14,33 @@ import pyarrow as pa
 MAGIC = b"PAR1"
 _TAIL = 8  # the length of the footer, and the magic
 _ROWS, _GROUPS, _PAIRS = 3, 4, 5  # fields of the file's struct
-_COLUMN_PLACES = {9: "place", 10: "place", 11: "place", 14: "elsewhere"}
-_GROUP_PLACES = {
-    1: {2: "place", 3: _COLUMN_PLACES, 4: "elsewhere", 6: "elsewhere"},
-    3: "rows",
-    5: "start",
-    6: "size",
-    7: "number",
-}
+_COLUMNS, _BYTES, _GROUP_ROWS, _START, _SIZE, _NUMBER = 1, 2, 3, 5, 6, 7  # of a row group's
+_COLUMN = {2: "place", 3: {9: "place", 10: "place", 11: "place", 14: "elsewhere"}, 4: "elsewhere", 6: "elsewhere"}
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _, _, _STRUCT = range(1, 13)
 _FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8}
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a footer says of one column of a row group.
+
+    Attributes:
+        content: the struct.
+        spots: what tells of places in it: name, first byte and end of each number.
+    """
+
+    content: bytes
+    spots: tuple[tuple[str, int, int], ...]
+
+    def moved(self, shift: int) -> bytes:
+        """The struct when its bytes lie so much further on."""
+        parts, copied = [], 0
+        for _, at, end in self.spots:
+            value = _signed(_varint(self.content, at)[0])
+            value += shift if value else 0  # 0 stands for none
+            parts += [self.content[copied:at], _as_varint(_unsigned(value))]
+            copied = end
+        return b"".join([*parts, self.content[copied:]])
 
 
 @dataclass(frozen=True)
@@ -31,60 +48,75 @@ class RowGroup:
     """What a footer says of one row group.
 
     Attributes:
-        content: the struct.
-        spots: what may change in it: name, first byte and end of each number.
+        columns: its columns, whose bytes lie one after the other.
+        fields: the kind and the bytes of each other field.
     """
 
-    content: bytes
-    spots: tuple[tuple[str, int, int], ...]
+    columns: tuple[Column, ...]
+    fields: Mapping[int, tuple[int, bytes]]
 
     @classmethod
     def parse(cls, content: bytes, at: int = 0) -> tuple[Self, int]:
         """The row group whose struct begins at `at`, and where it ends."""
-        spots: list[tuple[str, int, int]] = []
-        end = _walk(content, at, _GROUP_PLACES, spots)
-        return cls(content[at:end], tuple((name, first - at, last - at) for name, first, last in spots)), end
+        columns: list[Column] = []
+        fields: dict[int, tuple[int, bytes]] = {}
+        field = 0
+        while head := content[at]:
+            field, kind, at = _field(content, at, field, head)
+            begin = at
+            if field == _COLUMNS:
+                count, _, at = _listed(content, at)
+                for _ in range(count):
+                    spots: list[tuple[str, int, int]] = []
+                    begin, at = at, _walk(content, at, _COLUMN, spots)
+                    places = tuple((name, first - begin, last - begin) for name, first, last in spots)
+                    columns.append(Column(content[begin:at], places))
+            else:
+                at = _end(content, at, kind)
+                fields[field] = kind, content[begin:at]
+        return cls(tuple(columns), fields), at + 1
 
-    def _number(self, name: str) -> int:
-        (at,) = (at for found, at, _ in self.spots if found == name)
-        return _signed(_varint(self.content, at)[0])
+    def _number(self, field: int) -> int:
+        return _signed(_varint(self.fields[field][1], 0)[0])
 
     @cached_property
     def start(self) -> int:
         """Where its first column begins."""
-        return self._number("start")
+        return self._number(_START)
 
     @cached_property
     def size(self) -> int:
-        """The bytes of its columns, which lie one after the other."""
-        return self._number("size")
+        """The bytes of its columns."""
+        return self._number(_SIZE)
 
     @cached_property
     def rows(self) -> int:
         """How many rows it has."""
-        return self._number("rows")
+        return self._number(_GROUP_ROWS)
 
     @property
     def whole(self) -> bool:
         """Whether all that belongs to it lies between its columns' first and last byte: no indexes, no filters."""
-        names = [name for name, _, _ in self.spots]
-        return "elsewhere" not in names and {"start", "size"} <= set(names)
+        names = {name for column in self.columns for name, _, _ in column.spots}
+        return "elsewhere" not in names and {_START, _SIZE} <= self.fields.keys()
 
-    def moved(self, start: int, number: int) -> bytes:
-        """The struct when its columns begin at `start`, and it is the file's row group `number`."""
-        shift = start - self.start
-        parts, copied = [], 0
-        for name, at, end in self.spots:
-            if name == "number":
-                value = number
-            elif name in ("place", "start"):
-                value = _signed(_varint(self.content, at)[0])
-                value += shift if value else 0  # 0 stands for none
-            else:
-                continue
-            parts += [self.content[copied:at], _as_varint(_unsigned(value))]
-            copied = end
-        return b"".join([*parts, self.content[copied:]])
+    def moved(self, start: int, number: int, *beside: Self) -> bytes:
+        """The struct when its columns begin at `start`, and it is the file's row group `number`.
+
+        Args:
+            start: where its first column begins.
+            number: counted from 0.
+            beside: row groups of as many rows, whose columns become its own and follow one after the other.
+        """
+        columns, at = [], start
+        for group in (self, *beside):
+            columns += [column.moved(at - group.start) for column in group.columns]
+            at += group.size
+        numbers = {_BYTES: sum(group._number(_BYTES) for group in (self, *beside)), _START: start, _SIZE: at - start}
+        numbers |= {_NUMBER: number} if _NUMBER in self.fields else {}
+        fields = {field: (self.fields[field][0], _as_varint(_unsigned(value))) for field, value in numbers.items()}
+        listed = _list_head(len(columns), _STRUCT) + b"".join(columns)
+        return _struct({**self.fields, **fields, _COLUMNS: (_LIST, listed)})
 
 
 @dataclass(frozen=True)
@@ -150,12 +182,16 @@ class Footer:
         """The footer, and what ends the file, with these row groups instead."""
         listed = _list_head(len(groups), _STRUCT) + b"".join(groups)
         fields = {**self.fields, _ROWS: (_I64, _as_varint(_unsigned(rows))), _GROUPS: (_LIST, listed)}
-        parts, before = [], 0
-        for field, (kind, value) in sorted(fields.items()):
-            parts += [bytes([(field - before) << 4 | kind]), value]
-            before = field
-        content = b"".join([*parts, b"\0"])
+        content = _struct(fields)
         return content + len(content).to_bytes(4, "little") + MAGIC
+
+
+def _struct(fields: Mapping[int, tuple[int, bytes]]) -> bytes:
+    parts, before = [], 0
+    for field, (kind, value) in sorted(fields.items()):
+        parts += [bytes([(field - before) << 4 | kind]), value]
+        before = field
+    return b"".join([*parts, b"\0"])
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:

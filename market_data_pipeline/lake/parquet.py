@@ -105,17 +105,25 @@ def parquet_writer(file: Path | IO[bytes] | pa.NativeFile, schema: pa.Schema) ->
     )
 
 
+def constants(asked: Dataset, values: Mapping[str, object], rows: int) -> pa.Table:
+    """A column for each value, which stands in every row."""
+    fields = [asked.schema.field(name) for name in values]
+    zeros = pa.array(np.zeros(rows, np.int32))  # which columns of text share
+    columns = [
+        pa.DictionaryArray.from_arrays(zeros, pa.array([value], field.type.value_type))
+        if pa.types.is_dictionary(field.type)
+        else pa.repeat(pa.scalar(value, field.type), rows)
+        for field, value in zip(fields, values.values(), strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
 def with_values(table: pa.Table, asked: Dataset, values: Mapping[str, object]) -> pa.Table:
     """The table with one more column for each value, which stands in every row."""
-    zeros = pa.array(np.zeros(table.num_rows, np.int32))  # which columns of text share
-    for name, value in values.items():
-        field = asked.schema.field(name)
-        if pa.types.is_dictionary(field.type):
-            column = pa.DictionaryArray.from_arrays(zeros, pa.array([value], field.type.value_type))
-        else:
-            column = pa.repeat(pa.scalar(value, field.type), table.num_rows)
-        table = table.append_column(field, column)
-    return table
+    if not values:
+        return table
+    more = constants(asked, values, table.num_rows)
+    return pa.Table.from_arrays([*table.columns, *more.columns], schema=pa.schema([*table.schema, *more.schema]))
 
 
 def row_group_times(metadata: pq.FileMetaData, group: int) -> tuple[datetime, datetime]:

@@ -7,14 +7,13 @@ order of day, each as the writer makes it. The footer is put together here.
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
-from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,11 +48,18 @@ class OpenMonth:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Part:
     """A row group, and the file that its bytes lie in."""
 
     group: RowGroup
     file: pa.NativeFile | IO[bytes]
+
+    @classmethod
+    def of(cls, content: pa.Buffer) -> Self:
+        """The row group of a file that has one."""
+        file = pa.BufferReader(content)
+        (group,) = Footer.read(file).groups
+        return cls(group, file)
 
 
 def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
@@ -85,22 +91,23 @@ def splice_month(
         if day not in replacing:
             kept.setdefault(day, []).append(group)
     template = _template(schema, digests)
-    pieces: dict[date, list[_Piece]] = {}
+    pieces: dict[date, list[Part]] = {}
     if old and (carried := _carried(old, schema, template)):
-        pieces = {day: [_Piece(carried[group], old.content) for group in groups] for day, groups in kept.items()}
+        pieces = {day: [Part(carried[group], old.content) for group in groups] for day, groups in kept.items()}
     elif old:
         replacing = {**{day: _decoded(old, groups) for day, groups in kept.items()}, **replacing}
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=str(path.parent)) as fresh:
         pieces |= _encoded(fresh, schema, replacing)
-        return _assembled(path, template, [piece for day in sorted(pieces) for piece in pieces[day]])
+        return _assembled(path, template, [[piece] for day in sorted(pieces) for piece in pieces[day]])
 
 
-def _template(schema: pa.Schema, digests: Mapping[date, str]) -> Footer:
-    """The footer of a month file, without row groups."""
-    stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
+def _template(schema: pa.Schema, digests: Mapping[date, str] | None = None) -> Footer:
+    """The footer of a file, of a month file where there are digests, without row groups."""
     with BytesIO() as empty:
         with parquet_writer(empty, schema) as writer:
-            writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
+            if digests is not None:
+                stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
+                writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
         return Footer.read(empty)
 
 
@@ -121,7 +128,7 @@ def _decoded(old: OpenMonth, groups: Iterable[int]) -> Iterator[pa.Table]:
 
 def _encoded(
     file: IO[bytes], schema: pa.Schema, replacing: Mapping[date, Iterable[pa.Table]]
-) -> dict[date, list[_Piece]]:
+) -> dict[date, list[Part]]:
     """Encodes each day's tables; a table without rows gives no row group."""
     days = []
     with parquet_writer(file, schema) as writer:
@@ -130,45 +137,38 @@ def _encoded(
                 if table.num_rows:
                     writer.write_table(table.cast(schema), row_group_size=table.num_rows)
                     days.append(day)
-    pieces: dict[date, list[_Piece]] = {}
+    pieces: dict[date, list[Part]] = {}
     for day, group in zip(days, Footer.read(file).groups, strict=True):
-        pieces.setdefault(day, []).append(_Piece(group, file))
+        pieces.setdefault(day, []).append(Part(group, file))
     return pieces
 
 
-def join_files(path: Path, files: Iterable[pa.Buffer]) -> None:
-    """Writes one Parquet file with the row groups of files of the same columns, in their order; of none, no file."""
-    coming = iter(files)
-    first, second = next(coming, None), next(coming, None)
-    if second is None:
-        if first is not None:
-            path.write_bytes(first)
-        return
-    template = Footer.read(pa.BufferReader(first))
-    _assembled(path, template, chain.from_iterable(map(_pieces, chain((first, second), coming))))
+def splice_columns(path: Path, schema: pa.Schema, pieces: Iterable[Sequence[Part]]) -> None:
+    """Writes a file of these columns. Each piece becomes a row group: parts with some of the columns, in order."""
+    _assembled(path, _template(schema), pieces)
 
 
-def _pieces(content: pa.Buffer) -> list[_Piece]:
-    file = pa.BufferReader(content)
-    return [_Piece(group, file) for group in Footer.read(file).groups]
-
-
-def _assembled(path: Path, template: Footer, pieces: Iterable[_Piece]) -> int:
+def _assembled(path: Path, template: Footer, pieces: Iterable[Sequence[Part]]) -> int:
     """Writes the file; returns its rows."""
     groups = []
     rows = 0
     with path.open("wb") as file:
         file.write(MAGIC)
-        for number, piece in enumerate(pieces):
-            groups.append(piece.group.moved(file.tell(), number))
-            rows += piece.group.rows
-            piece.file.seek(piece.group.start)
-            left = piece.group.size
-            while left:
-                chunk = piece.file.read(min(left, _CHUNK))
-                if not chunk:
-                    raise LakeError(f"{path}: a row group that is put into it ended {left} bytes early")
-                file.write(chunk)
-                left -= len(chunk)
+        for number, (first, *beside) in enumerate(pieces):
+            groups.append(first.group.moved(file.tell(), number, *(part.group for part in beside)))
+            rows += first.group.rows
+            for part in (first, *beside):
+                _copied(part, file)
         file.write(template.holding(groups, rows))
     return rows
+
+
+def _copied(part: Part, file: IO[bytes]) -> None:
+    part.file.seek(part.group.start)
+    left = part.group.size
+    while left:
+        chunk = part.file.read(min(left, _CHUNK))
+        if not chunk:
+            raise LakeError(f"{file.name}: a row group that is put into it ended {left} bytes early")
+        file.write(chunk)
+        left -= len(chunk)

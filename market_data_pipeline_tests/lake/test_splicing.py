@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from market_data_pipeline.lake import splicing
+from market_data_pipeline.lake import footers, splicing
 from market_data_pipeline.lake.encoding import write_day_file
-from market_data_pipeline.lake.footers import Footer
+from market_data_pipeline.lake.footers import Footer, RowGroup
 from market_data_pipeline.lake.parquet import parquet_writer, row_group_days
 from market_data_pipeline.lake.splicing import MONTH_DIGESTS, OpenMonth, month_digests, splice_month
 from market_data_pipeline.model.datasets import DATASETS, Dataset
@@ -143,20 +143,31 @@ def test_a_broken_old_file_is_named(tmp_path: Path) -> None:
         splice_month(tmp_path / "two", SCHEMA, cut, {}, {})
 
 
-@pytest.mark.parametrize(("name", "number"), [("start", 3), ("start", -8), ("size", -1), ("size", 1 << 30)])
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [(footers._START, 3), (footers._START, -8), (footers._SIZE, -1), (footers._SIZE, 1 << 30)],
+)
 def test_a_footer_that_tells_of_bytes_that_the_file_does_not_have_is_refused(
-    tmp_path: Path, name: str, number: int
+    tmp_path: Path, field: int, number: int
 ) -> None:
     splice(tmp_path / "one", None, {DAYS[0]: [of_day(tmp_path, DAYS[0])]}, {})
     content = (tmp_path / "one").read_bytes()
     footer = Footer.read(BytesIO(content))
     (group,) = footer.groups
-    ((at, end),) = ((at, end) for found, at, end in group.spots if found == name)
-    told = group.content[:at] + _varint(number << 1 ^ number >> 63) + group.content[end:]
+    right = group.moved(group.start, 0)
+    told = _telling(group, field, number)
+    assert _telling(group, field, group.start if field == footers._START else group.size) == right
     body = content[: group.start + group.size]
     with pytest.raises(pa.ArrowInvalid, match="tells of bytes that it does not have"):
         Footer.read(BytesIO(body + footer.holding([told], group.rows)))
-    assert Footer.read(BytesIO(body + footer.holding([group.content], group.rows))) == footer
+    assert Footer.read(BytesIO(body + footer.holding([right], group.rows))) == footer
+
+
+def _telling(group: RowGroup, field: int, number: int) -> bytes:
+    """The row group's struct with another number in one of its fields."""
+    columns = footers._list_head(len(group.columns), footers._STRUCT) + b"".join(c.content for c in group.columns)
+    told = group.fields[field][0], _varint(number << 1 ^ number >> 63)
+    return footers._struct({**group.fields, footers._COLUMNS: (footers._LIST, columns), field: told})
 
 
 def _varint(value: int) -> bytes:
@@ -177,4 +188,4 @@ def test_the_footer_of_any_dataset_is_put_together_again(tmp_path: Path, dataset
     content = (tmp_path / "file").read_bytes()
     with (tmp_path / "file").open("rb") as file:
         footer = Footer.read(file)
-    assert content.endswith(footer.holding([group.content for group in footer.groups], 0))
+    assert content.endswith(footer.holding([group.moved(group.start, n) for n, group in enumerate(footer.groups)], 0))
