@@ -6,7 +6,7 @@ the row groups at the edge are touched.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from types import TracebackType
@@ -98,16 +98,20 @@ class TickSeries:
         number = 0
         for day, file in self._files.items():
             for group in range(file.metadata.num_row_groups):
-                first, last = row_group_times(file.metadata, group)
+                with self._explained(day):
+                    first, last = row_group_times(file.metadata, group)
                 number += 1
                 if first < window.end and last >= window.start:
                     yield _Run(number, day, group, max(first, window.start), min(last, window.end))
+
+    def _explained(self, day: date) -> AbstractContextManager[None]:
+        return explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], day, self._instrument)))
 
     def _load(self, cluster: Sequence[_Run], window: Window, columns: Sequence[str], counts: Counter[date]) -> pa.Table:
         needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
         parts = []
         for run in sorted(cluster, key=lambda run: run.number):
-            with explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], run.day, self._instrument))):
+            with self._explained(run.day):
                 part = within(self._files[run.day].read_row_group(run.group, columns=list(needed)), window)
             counts[run.day] += part.num_rows
             values = self._dataset.partition_values(run.day, self._instrument)
