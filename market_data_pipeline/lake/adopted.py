@@ -21,9 +21,9 @@ from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure
 from market_data_pipeline.lake.differences import Difference, Kind
 from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.ordering import in_order, times
-from market_data_pipeline.lake.parquet import Span, explained, span_of
+from market_data_pipeline.lake.parquet import Span, explained, opened, parquet_file, span_of
 from market_data_pipeline.lake.records import version
-from market_data_pipeline.lake.splicing import month_digests
+from market_data_pipeline.lake.splicing import ADVICE, month_digests
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
 from market_data_pipeline.lake.survey import Survey
@@ -148,7 +148,7 @@ def _as_listed(store: ObjectStore, found: DayObject) -> Iterator[Pinned]:
 
 def _own_batches(pinned: Pinned, dataset: Dataset, uri: str) -> Iterator[pa.RecordBatch]:
     with explained(uri):
-        for batch in pq.ParquetFile(pinned.file, page_checksum_verification=True).iter_batches(_BATCH):
+        for batch in parquet_file(pinned.file).iter_batches(_BATCH):
             yield from _own(pa.Table.from_batches([batch]), dataset).combine_chunks().to_batches()
 
 
@@ -160,7 +160,7 @@ def _holds_bytes(store: ObjectStore, key: str, size: int, checksum: int) -> bool
 def _span(pinned: Pinned, dataset: Dataset, uri: str) -> Span | None:
     try:
         with explained(uri):
-            return span_of(pq.ParquetFile(pinned.file).metadata, dataset)
+            return span_of(parquet_file(pinned.file).metadata, dataset)
     except LakeError:
         return None
 
@@ -185,8 +185,8 @@ def _foreign_months(store: ObjectStore, dataset: Dataset, day: date) -> Iterator
         for fields in stored_fields(store, dataset, layout):
             if layout.day_of(fields) == day.replace(day=1) and fields.get("dataset", dataset.name) == dataset.name:
                 key = layout.format(day, **(dataset.path_fields() | fields))
-                with store.open(key) as pinned, explained(store.uri_of(key)):
-                    made_here = bool(month_digests(pq.ParquetFile(pinned.file).metadata))
+                with opened(store, key, ADVICE) as file:
+                    made_here = bool(month_digests(file.metadata))
                 if not made_here:
                     yield f"{store.uri_of(key)}: this lake did not put it together; move it away, by_date makes it anew"
 
@@ -196,7 +196,7 @@ def _problems(store: ObjectStore, dataset: Dataset, found: DayObject) -> Iterato
     uri = store.uri_of(found.info.key)
     try:
         with _as_listed(store, found) as pinned, explained(uri):
-            file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+            file = parquet_file(pinned.file)
             wrong = [*_wrong_columns(file.schema_arrow, dataset)]
             if not file.metadata.num_rows:
                 wrong.append("it holds no rows; delete it")

@@ -7,8 +7,8 @@ from datetime import date
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
-from market_data_pipeline.lake.records import Sum, read_record, record_key
-from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.lake.records import Sum, read_record, record_written, written
+from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
@@ -49,13 +49,8 @@ class _Record:
 
 
 def _read(store: ObjectStore, dataset: Dataset, day: date) -> _Record:
-    # looked at before it is read: one that is replaced in between makes more files count as newer, not fewer
-    written = max((_written(info) for info in store.list(record_key(dataset, day))), default=0)
-    return _Record(read_record(store, dataset, day) or {}, written)
-
-
-def _written(info: ObjectInfo) -> int:
-    return info.identity[-1] if info.identity else 0
+    since = record_written(store, dataset, day)
+    return _Record(read_record(store, dataset, day) or {}, since)
 
 
 def _recorded(store: ObjectStore, found: DayObject, record: _Record) -> int:
@@ -66,4 +61,4 @@ def _recorded(store: ObjectStore, found: DayObject, record: _Record) -> int:
             f"{store.uri_of(found.info.key)} {state}; run `market-data repair {found.day} {found.day}` once no run "
             "writes that day"
         )
-    return store.crc32c(found.info) if _written(found.info) > record.written else told.crc32c
+    return store.crc32c(found.info) if written(found.info) > record.written else told.crc32c

@@ -67,9 +67,10 @@ def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
     try:
         with opened(store, key) as file:
             metadata = file.metadata
+            days = row_group_days(metadata)
     except ObjectNotFound:
         return None
-    groups = [metadata.row_group(group) for group, at in enumerate(row_group_days(metadata)) if at == day]
+    groups = [metadata.row_group(group) for group, at in enumerate(days) if at == day]
     if not groups:
         return None
     size = sum(group.column(leaf).total_compressed_size for group in groups for leaf in range(group.num_columns))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
+from market_data_pipeline.lake.differences import restoring
 from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import check_columns, explained, opened, row_group_days
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
@@ -156,7 +157,7 @@ class MonthRows:
         held: list[pa.Table] = []
         rows = 0
         for found in members:
-            table = self._kept_rows(found) if found.info.key == target.key else self._table(found.info)
+            table = self._kept_rows(found) if found.info.key == target.key else self._table(found)
             if not self._dataset.per_instrument:
                 table = of_group(table, target)
             if held and rows + table.num_rows > ROW_GROUP_ROWS:
@@ -172,7 +173,8 @@ class MonthRows:
             tables = [self.schema.empty_table(), *rows_in_month(file, found.day, found.instrument)]
             return pa.concat_tables(tables).unify_dictionaries()
 
-    def _table(self, info: ObjectInfo) -> pa.Table:
+    def _table(self, found: DayObject) -> pa.Table:
+        info = found.info
         content = self._kept.get(info)
         if content is None:
             with self._store.open(info.key) as pinned:
@@ -183,7 +185,7 @@ class MonthRows:
                 if info not in self._kept and len(content) <= self._room:
                     self._kept[info] = content
                     self._room -= len(content)
-        with explained(self._store.uri_of(info.key)):
+        with explained(self._store.uri_of(info.key), restoring(found.day)):
             # a page that a disk has damaged must not go on into the month files
             table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
         check_columns(table.schema, self._dataset, self._store.uri_of(info.key))

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_fields
+from market_data_pipeline.lake.differences import restoring
 from market_data_pipeline.lake.parquet import explained, opened, parquet_file
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
@@ -165,7 +166,7 @@ def _by_rows(
 def _stored_table(store: ObjectStore, dataset: Dataset, day: date) -> pa.Table:
     key = dataset.path(dataset.layouts[0], day)
     try:
-        with opened(store, key) as file:
+        with opened(store, key, restoring(day)) as file:
             return file.read()
     except ObjectNotFound:
         return dataset.schema.empty_table()
@@ -294,7 +295,8 @@ class _Publishing:
         chosen: Mapping[date, Sequence[Any]],
         wanted: Mapping[date, str | None],
     ) -> MonthFile:
-        digests = month_digests(old.metadata) if old else {}
+        with explained(self.store.uri_of(target.key), ADVICE):
+            digests = month_digests(old.metadata) if old else {}
         changed = [day for day in target.days if target.anew or digests.get(day) != wanted[day]]
         if not changed:
             size = pin.info.size if pin else 0

@@ -130,7 +130,7 @@ def row_group_times(metadata: pq.FileMetaData, group: int) -> tuple[datetime, da
     """The earliest and latest `timestamp` of a row group, from its statistics.
 
     Raises:
-        LakeError: the file carries no statistics for it (it was not written by this lake).
+        ArrowInvalid: the file carries no statistics for it (it was not written by this lake).
     """
     statistics = _statistics(metadata, group, _leaf(metadata, "timestamp"))
     return statistics.min, statistics.max
@@ -141,19 +141,19 @@ def _leaf(metadata: pq.FileMetaData, name: str) -> int:
     for index in range(metadata.num_columns):
         if metadata.schema.column(index).path == name:
             return index
-    raise LakeError(f"the file has no column {name}; it was not written by this lake")
+    raise pa.ArrowInvalid(f"it has no column {name}, so it was not written by this lake")
 
 
 def _statistics(metadata: pq.FileMetaData, group: int, leaf: int) -> pq.Statistics:
     statistics = metadata.row_group(group).column(leaf).statistics
     if statistics is None or not statistics.has_min_max:
         name = metadata.schema.column(leaf).path
-        raise LakeError(f"row group {group} has no statistics of {name}; it was not written by this lake")
+        raise pa.ArrowInvalid(f"row group {group} has no statistics of {name}, so it was not written by this lake")
     return statistics
 
 
 def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
-    """Rows and times of a file, from its footer alone."""
+    """Rows and times of a file, from its footer alone; raises ArrowInvalid as `row_group_times` does."""
     if dataset.order[0] != "timestamp" or not metadata.num_rows:
         return Span(metadata.num_rows)
     bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
@@ -167,6 +167,18 @@ def span_at(store: ObjectStore, dataset: Dataset, key: str) -> Span:
 
 
 def row_group_days(metadata: pq.FileMetaData) -> list[date]:
-    """The day of each row group of a month file; a row group never spans days."""
+    """The day of each row group of a month file.
+
+    Raises:
+        ArrowInvalid: a row group spans days, or does not tell (it was not written by this lake).
+    """
     leaf = _leaf(metadata, "date") if metadata.num_row_groups else 0
-    return [_statistics(metadata, group, leaf).min for group in range(metadata.num_row_groups)]
+    days = []
+    for group in range(metadata.num_row_groups):
+        told = _statistics(metadata, group, leaf)
+        if told.min != told.max:
+            raise pa.ArrowInvalid(
+                f"row group {group} spans days, {told.min} to {told.max}, so it was not written by this lake"
+            )
+        days.append(told.min)
+    return days

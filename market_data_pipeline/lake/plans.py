@@ -18,7 +18,7 @@ from market_data_pipeline.lake.ordering import within
 from market_data_pipeline.lake.parquet import opened, row_group_days, with_values
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import Dataset, day_values
+from market_data_pipeline.model.datasets import TEXT, Dataset, day_values
 from market_data_pipeline.model.errors import ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.layouts import Layout, instrument_fields
@@ -195,7 +195,7 @@ def _read_groups(
 
 
 def _of_wanted(table: pa.Table, question: Question) -> pa.Table:
-    ids = table.column("instrument_id").combine_chunks()
+    ids = table.column("instrument_id").cast(TEXT).combine_chunks()  # another tool may write plain text
     if isinstance(ids, pa.ChunkedArray):  # more than one chunk remains only where there are no rows
         return table
     wanted = np.array([question.wants(Instrument.parse(text)) for text in ids.dictionary.to_pylist()], bool)

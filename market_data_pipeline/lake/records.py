@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.day_files import DayFile, Place
+from market_data_pipeline.lake.differences import restoring
 from market_data_pipeline.lake.month_rows import digest_of_files
 from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import explained, opened, row_group_days
@@ -64,6 +65,19 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
         raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
     return sums
+
+
+def written(info: ObjectInfo) -> int:
+    """When a file on a local disk was written, in nanoseconds; 0 where listings carry checksums instead."""
+    return info.identity[-1] if info.identity else 0
+
+
+def record_written(store: ObjectStore, dataset: Dataset, day: date) -> int:
+    """When the record of a day's month was written, likewise; 0 where there is none.
+
+    Asked before the record is read: one that is replaced in between makes more files count as newer, not fewer.
+    """
+    return max((written(info) for info in store.list(record_key(dataset, day))), default=0)
 
 
 def _sums(table: pa.Table) -> dict[Place, Sum]:
@@ -138,7 +152,7 @@ class Checksums:
         told = before if own is None else None
         if told is not None and told.size == found.info.size and found.info.crc32c in (None, told.crc32c):
             return told
-        with opened(self._store, found.info.key) as file:
+        with opened(self._store, found.info.key, restoring(found.day)) as file:
             rows = file.metadata.num_rows
         return Sum(rows, found.info.size, self._store.crc32c(found.info))
 

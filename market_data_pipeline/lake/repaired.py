@@ -9,15 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
-import pyarrow.parquet as pq
-
 from market_data_pipeline.lake.day_files import Place, settle
 from market_data_pipeline.lake.differences import Difference, Kind, of_day_file
 from market_data_pipeline.lake.month_rows import held_in_month
 from market_data_pipeline.lake.months import Target, targets_of
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import opened
 from market_data_pipeline.lake.records import Sum, lost_files, read_record, record_targets
 from market_data_pipeline.lake.rescue import Rescued, rescue
+from market_data_pipeline.lake.splicing import MONTH_DIGESTS
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.survey import Survey, group_of
 from market_data_pipeline.lake.verified import PAUSE, verify_days
@@ -194,7 +193,7 @@ def _mend_month_files(
     """Makes month files anew, whole, from all day files of their months; what cannot be made stays as it is.
 
     Returns:
-        Which were left alone because they have rows that `by_date` has lost, each with what to do.
+        Which were left alone because they have rows that `by_date` has lost, or may have, each with what to do.
     """
     alone: dict[str, str] = {}
     layouts = {layout.name: layout for layout in dataset.month_layouts}
@@ -206,6 +205,12 @@ def _mend_month_files(
                 "`market-data repair` makes it without them"
             )
             continue
+        if _of_another_tool(store, each):
+            alone[each.key] = (
+                "what it holds cannot be told, and this lake did not put it together, so it was left as it is: move it "
+                "away, and `market-data repair` makes it anew"
+            )
+            continue
         layout = layouts[each.layout]
         fields = layout.parse(each.key)
         days = tuple(_month(layout.day_of(fields)))
@@ -215,6 +220,16 @@ def _mend_month_files(
     return alone
 
 
+def _of_another_tool(store: ObjectStore, found: Difference) -> bool:
+    """Whether a month file is a Parquet file that this lake has not put together, and of which rows nobody can tell."""
+    told = True
+    with suppress(LakeError), opened(store, found.key) as file:
+        told = MONTH_DIGESTS in (file.metadata.metadata or {})
+        held_in_month(file)
+        told = True
+    return not told
+
+
 def _held(store: ObjectStore, dataset: Dataset, found: Difference) -> set[Place]:
     """The day files whose rows a month file that differs has, as far as they belong into it and it can be read."""
     layout = next((layout for layout in dataset.month_layouts if layout.name == found.layout), None)
@@ -222,8 +237,8 @@ def _held(store: ObjectStore, dataset: Dataset, found: Difference) -> set[Place]
         return set()
     month, held = layout.day_of(layout.parse(found.key)), set()
     try:
-        with store.open(found.key) as pinned, explained(found.uri):
-            held = held_in_month(pq.ParquetFile(pinned.file, page_checksum_verification=True))
+        with opened(store, found.key) as file:
+            held = held_in_month(file)
     except LakeError:
         return set()
     held = {(day, text) for day, text in held if day.replace(day=1) == month}

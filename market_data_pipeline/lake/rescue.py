@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import stored_fields
 from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.month_rows import rows_in_month
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
@@ -76,7 +75,7 @@ def _legible(pinned: Pinned) -> bool:
     pinned.file.seek(0)
     try:
         with explained(pinned.info.key):
-            deque(pq.ParquetFile(pinned.file, page_checksum_verification=True).iter_batches(_BATCH), maxlen=0)
+            deque(parquet_file(pinned.file).iter_batches(_BATCH), maxlen=0)
     except LakeError:
         return False
     return True
@@ -121,7 +120,7 @@ def _checksum_of(path: Path) -> int:
 def _own_tables(dataset: Dataset, pinned: Pinned) -> Iterator[pa.Table]:
     pinned.file.seek(0)
     names = dataset.own_schema.names
-    file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
+    file = parquet_file(pinned.file)
     for batch in file.iter_batches(_BATCH, columns=names):
         yield pa.Table.from_batches([batch]).select(names).cast(dataset.own_schema)
 
@@ -174,8 +173,6 @@ def _month_tables(store: ObjectStore, dataset: Dataset, layout: Layout, place: P
 
 
 def _of_day(store: ObjectStore, dataset: Dataset, key: str, place: Place) -> Iterator[pa.Table]:
-    with _opened(store, key) as pinned:
-        if pinned is not None:
-            file = pq.ParquetFile(pinned.file, page_checksum_verification=True)
-            for table in rows_in_month(file, *place):
-                yield table.select(dataset.own_schema.names).cast(dataset.own_schema)
+    with suppress(ObjectNotFound), opened(store, key) as file:
+        for table in rows_in_month(file, *place):
+            yield table.select(dataset.own_schema.names).cast(dataset.own_schema)

@@ -7,7 +7,7 @@ order of day, each as the writer makes it. The footer is put together here.
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date
@@ -63,9 +63,16 @@ class Part:
 
 
 def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
-    """For each day of a month file, the digest of the day files it was put together from."""
+    """For each day of a month file, the digest of the day files it was put together from.
+
+    Raises:
+        ArrowInvalid: what stands there is none.
+    """
     stored = (metadata.metadata or {}).get(MONTH_DIGESTS)
-    return {date.fromisoformat(day): digest for day, digest in json.loads(stored).items()} if stored else {}
+    try:
+        return {date.fromisoformat(day): digest for day, digest in json.loads(stored).items()} if stored else {}
+    except (ValueError, AttributeError) as error:
+        raise pa.ArrowInvalid("its digests are broken") from error
 
 
 def splice_month(
@@ -86,19 +93,26 @@ def splice_month(
     Raises:
         LakeError: the old file is broken.
     """
-    kept: dict[date, list[int]] = {}
-    for group, day in enumerate(row_group_days(old.parquet.metadata) if old else ()):
-        if day not in replacing:
-            kept.setdefault(day, []).append(group)
+    kept = _kept(old, replacing) if old else {}
     template = _template(schema, digests)
     pieces: dict[date, list[Part]] = {}
     if old and (carried := _carried(old, schema, template)):
         pieces = {day: [Part(carried[group], old.content) for group in groups] for day, groups in kept.items()}
     elif old:
-        replacing = {**{day: _decoded(old, groups) for day, groups in kept.items()}, **replacing}
+        replacing = {**{day: _decoded(old, groups, schema) for day, groups in kept.items()}, **replacing}
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=str(path.parent)) as fresh:
         pieces |= _encoded(fresh, schema, replacing)
         return _assembled(path, template, [[piece] for day in sorted(pieces) for piece in pieces[day]])
+
+
+def _kept(old: OpenMonth, replaced: Container[date]) -> dict[date, list[int]]:
+    """The row groups of a month file that stay, by day."""
+    kept: dict[date, list[int]] = {}
+    with old.explained():
+        for group, day in enumerate(row_group_days(old.parquet.metadata)):
+            if day not in replaced:
+                kept.setdefault(day, []).append(group)
+    return kept
 
 
 def _template(schema: pa.Schema, digests: Mapping[date, str] | None = None) -> Footer:
@@ -119,10 +133,13 @@ def _carried(old: OpenMonth, schema: pa.Schema, template: Footer) -> tuple[RowGr
     return footer.groups if alike and all(group.whole for group in footer.groups) else ()
 
 
-def _decoded(old: OpenMonth, groups: Iterable[int]) -> Iterator[pa.Table]:
+def _decoded(old: OpenMonth, groups: Iterable[int], schema: pa.Schema) -> Iterator[pa.Table]:
     for group in groups:
         with old.explained():
             table = old.parquet.read_row_group(group)
+            if table.schema.names != schema.names:
+                raise pa.ArrowInvalid("it has other columns than this lake writes")
+            table = table.cast(schema)
         yield table
 
 

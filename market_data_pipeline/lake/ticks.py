@@ -7,7 +7,7 @@ the row groups at the edge are touched. A few row groups are decoded at the same
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
@@ -134,12 +134,16 @@ class TickSeries:
     def _runs(self, window: Window) -> Iterator[_Run]:
         number = 0
         for day, (_, metadata) in self._files.items():
-            for group in range(metadata.num_row_groups):
-                first, last = row_group_times(metadata, group)
+            with self._explained(day):
+                bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
+            for group, (first, last) in enumerate(bounds):
                 number += 1
                 if first < window.end and last >= window.start:
                     cut = first < window.start or last >= window.end
                     yield _Run(number, day, group, max(first, window.start), min(last, window.end), cut)
+
+    def _explained(self, day: date) -> AbstractContextManager[None]:
+        return explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], day, self._instrument)))
 
     def _load(
         self, cluster: _Cluster, window: Window, columns: Sequence[str], *, alone: bool
@@ -148,7 +152,7 @@ class TickSeries:
         needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
         parts, counts = [], Counter[date]()
         for run in sorted(cluster, key=lambda run: run.number):
-            with explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], run.day, self._instrument))):
+            with self._explained(run.day):
                 file = parquet_file(*self._files[run.day])
                 part = file.read_row_group(run.group, columns=list(needed), use_threads=alone)
             if run.cut:

@@ -1,22 +1,24 @@
 """Whether all layouts of a dataset hold the same rows: what lies there against the record of what was written.
 
 The record says what each day file of `by_date` was; the files of the other day layouts must be those very files, and a
-month file's footer must tell that it was put together from them. That takes listings and footers. In full, everything
-is read as well: a disk changes a file without a trace in any listing.
+month file's footer must tell that it was put together from them. That takes listings and footers, and the files that
+are newer than the record. In full, everything is read as well: a disk changes a file without a trace in any listing.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 
 from market_data_pipeline.lake.differences import Difference, Kind, mending
-from market_data_pipeline.lake.records import read_record, record_key
-from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.records import read_record, record_key, record_written, written
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.lake.survey import Survey
 from market_data_pipeline.lake.verified_days import DayFiles, copy_differences, list_days, primary_differences
 from market_data_pipeline.lake.verified_months import month_differences
 from market_data_pipeline.model.datasets import Dataset
-from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.records import RECORD
 from market_data_pipeline.model.windows import by_month, days_between
 
@@ -43,7 +45,8 @@ def verify(
         datasets: which datasets.
         first: the first day (UTC).
         last: the last day, included.
-        full: read and compare everything; else listings and footers, and what is no link of the `by_date` file.
+        full: read and compare everything; else listings and footers, what is no link of the `by_date` file, and what is
+            newer than the record.
         pause: seconds between looks.
 
     Raises:
@@ -83,11 +86,14 @@ def _look(
     store: ObjectStore, dataset: Dataset, days: Sequence[date], full: bool, survey: Survey
 ) -> Iterator[Difference]:
     recorded, trouble = None, ""
+    since = record_written(store, dataset, days[0])
     try:
         recorded = read_record(store, dataset, days[0])
     except LakeError as error:
         trouble = f"cannot be read ({error.__cause__ or error})"
     listed = list_days(store, dataset, days)
+    if recorded is not None:
+        listed = {place: _weighed(store, info, since) for place, info in listed.items()}
     files = DayFiles(dataset, tuple(days), listed, recorded)
     if trouble:
         yield _of_record(store, files, Kind.UNREADABLE, trouble)
@@ -98,6 +104,14 @@ def _look(
         yield from copy_differences(store, files, layout, survey.groups[dataset.name, layout.name], full)
     if dataset.month_layouts:
         yield from month_differences(store, files, survey.months[dataset.name, days[0].replace(day=1)], full)
+
+
+def _weighed(store: ObjectStore, info: ObjectInfo, since: int) -> ObjectInfo:
+    """With its checksum, where it is newer than the record: a run that was killed before it recorded it wrote it."""
+    if info.crc32c is None and written(info) > since:
+        with suppress(ObjectNotFound):
+            return replace(info, crc32c=store.crc32c(info))
+    return info
 
 
 def _of_record(store: ObjectStore, files: DayFiles, kind: Kind, found: str) -> Difference:

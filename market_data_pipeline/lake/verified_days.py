@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, What, mending, of_day_file, restoring
-from market_data_pipeline.lake.parquet import explained
+from market_data_pipeline.lake.parquet import explained, parquet_file
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
@@ -97,12 +96,12 @@ def _read(store: ObjectStore, info: ObjectInfo, told: Sum | None) -> What | None
         with store.open(info.key) as pinned, explained(store.uri_of(info.key)):
             file = at_once(pinned)
             if told is None:  # its pages have checksums of their own
-                deque(pq.ParquetFile(file, page_checksum_verification=True).iter_batches(), maxlen=0)
+                deque(parquet_file(file).iter_batches(), maxlen=0)
                 return None
             checksum = content_crc32c(file)
             if checksum != told.crc32c:
                 return Kind.BYTES, f"content of CRC-32C {checksum:08x}", f"{told.crc32c:08x}, as recorded"
-            rows = pq.ParquetFile(file).metadata.num_rows
+            rows = parquet_file(file).metadata.num_rows
     except ObjectNotFound:
         return Kind.MISSING, "nothing lies here", f"the {info.size:,} bytes that were listed"
     except LakeError as error:

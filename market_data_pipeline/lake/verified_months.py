@@ -16,7 +16,7 @@ from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, mending, of_day_file, restoring
 from market_data_pipeline.lake.month_rows import MonthRows, digest_of_files, members_of, of_group
 from market_data_pipeline.lake.months import Target, targets_of
-from market_data_pipeline.lake.parquet import explained, row_group_days
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file, row_group_days
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.splicing import month_digests
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
@@ -86,10 +86,9 @@ class _Months:
 
     def unreadable(self, place: Place) -> Difference | None:
         """Whether a day file that holds all instruments cannot be read, so that nothing can be compared with it."""
-        key = self.listed[place].key
         try:
-            with self.store.open(key) as pinned, explained(self.store.uri_of(key)):
-                pq.ParquetFile(pinned.file, page_checksum_verification=True).read()
+            with opened(self.store, self.listed[place].key) as file:
+                file.read()
         except LakeError as error:
             what = Kind.UNREADABLE, f"cannot be read ({error.__cause__ or error})", "a Parquet file"
             return of_day_file(self.store, self.dataset, self.dataset.layouts[0], place, what, restoring(place[0]))
@@ -119,7 +118,7 @@ class _Months:
                 yield self._differs(target, None, Kind.MISSING, "nothing lies here", what)
             return
         with pinned, explained(self.store.uri_of(target.key)):
-            file = pq.ParquetFile(pinned.file, page_checksum_verification=self.full)
+            file = parquet_file(pinned.file)
             if file.schema_arrow != self.dataset.schema:
                 yield self._differs(target, None, Kind.ROWS, "other columns", "the dataset's columns")
                 return
@@ -185,7 +184,7 @@ class _Months:
 
     def _read(self, key: str) -> Iterator[pa.Table]:
         with self.store.open(key) as pinned, explained(self.store.uri_of(key)):
-            for batch in pq.ParquetFile(at_once(pinned)).iter_batches(_BATCH):
+            for batch in parquet_file(at_once(pinned)).iter_batches(_BATCH):
                 yield pa.Table.from_batches([batch])
 
     def _differs(self, target: Target, day: date | None, kind: Kind, found: str, expected: str) -> Difference:

@@ -206,10 +206,16 @@ def test_a_foreign_month_file_is_refused_by_its_missing_statistics(tmp_path: Pat
     table = pa.table({"date": [DAY], "timestamp": [datetime(2024, 3, 5, tzinfo=UTC)]})
     pq.write_table(table, tmp_path / "file", write_statistics=False)
     metadata = pq.ParquetFile(tmp_path / "file").metadata
-    with pytest.raises(LakeError, match=r"row group 0 has no statistics of date; it was not written by this lake"):
+    with pytest.raises(pa.ArrowInvalid, match=r"row group 0 has no statistics of date, so it was not written by this"):
         row_group_days(metadata)
     pq.write_table(table.drop_columns(["date"]), tmp_path / "file")
-    with pytest.raises(LakeError, match=r"no column date"):
+    with pytest.raises(pa.ArrowInvalid, match=r"no column date"):
+        row_group_days(pq.ParquetFile(tmp_path / "file").metadata)
+
+
+def test_a_row_group_that_spans_days_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"date": [DAY, DAY + timedelta(days=1)]}), tmp_path / "file")
+    with pytest.raises(pa.ArrowInvalid, match=r"row group 0 spans days, 2024-03-05 to 2024-03-06, so it was not"):
         row_group_days(pq.ParquetFile(tmp_path / "file").metadata)
 
 

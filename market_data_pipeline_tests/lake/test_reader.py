@@ -1,11 +1,13 @@
 """What the reader answers, over both stores, against the same rows put together the plain way."""
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from market_data_pipeline import MarketDataLake
@@ -511,8 +513,6 @@ def _broken_footer(content: bytes) -> bytes:
 
 
 def _other_columns(_: bytes) -> bytes:
-    import pyarrow.parquet as pq
-
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"close": [1.0]}), sink)
     return bytes(sink.getvalue())
@@ -539,8 +539,6 @@ def test_a_broken_file_is_named(ground: Ground, damage: Callable[[bytes], bytes]
 
 
 def _flipped_bit(content: bytes) -> bytes:
-    import pyarrow.parquet as pq
-
     metadata = pq.ParquetFile(pa.BufferReader(content)).metadata
     leaf = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path in ("price", "close"))
     column = metadata.row_group(0).column(leaf)
@@ -563,6 +561,20 @@ def test_a_flipped_bit_is_an_error_not_a_wrong_number(ground: Ground) -> None:
     ):
         with pytest.raises(LakeError, match=r"\.parquet cannot be read as Parquet: .*(CRC|checksum)"):
             ask()
+
+
+def test_a_month_file_of_plain_text_is_read(local: Ground) -> None:
+    write(local.store, HOURLY, {(FIRST, each): hourly(FIRST) for each in (BTC_USD, BTC_USDT)})
+    key = HOURLY.path(HOURLY.month_layouts[0], FIRST, BTC_USD)
+    table = pq.read_table(io.BytesIO(local.get(key) or b""))
+    with io.BytesIO() as content:
+        pq.write_table(decoded(table), content)
+        local.write(key, content.getvalue())
+    store = Watched(local.again())
+    found = MarketDataLake(store=store).candles(None, "1h", FIRST, MIDDLE, venue="binance")
+    assert store.named("open") == [key]
+    assert found.num_rows == 6
+    assert plain(found).equals(plain(table))
 
 
 def test_reading_goes_on_while_a_month_file_is_replaced(ground: Ground) -> None:

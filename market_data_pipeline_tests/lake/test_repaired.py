@@ -233,6 +233,32 @@ def test_rows_that_month_files_do_not_agree_on_are_let_go_of_when_asked(ground: 
     assert look.days(HOURLY, BTC_USD) == set(DAYS[:2])
 
 
+@pytest.mark.parametrize("what", ["days in one row group", "no statistics", "no ids"])
+def test_a_month_file_of_another_tool_is_left_alone_where_nobody_can_tell_what_it_holds(
+    ground: Ground, what: str
+) -> None:
+    candles(ground)
+    key = HOURLY.path(HOURLY.month_layouts[0], DAY, PERP)
+    table = pq.read_table(io.BytesIO(ground.get(key) or b""))
+    with io.BytesIO() as content:
+        pq.write_table(
+            table.drop_columns(["instrument_id"]) if what == "no ids" else table,
+            content,
+            row_group_size=table.num_rows if what == "days in one row group" else 3,
+            write_statistics=what != "no statistics",
+        )
+        foreign = content.getvalue()
+    ground.write(key, foreign)
+    (left,) = mend(ground)
+    assert not left.mended
+    assert left.difference.key == key
+    assert "this lake did not put it together, so it was left as it is: move it away" in left.difference.remedy
+    assert ground.get(key) == foreign
+    ground.store.delete(key)
+    assert all(each.mended for each in mend(ground))
+    Look(ground).assert_layouts_agree([HOURLY])
+
+
 def with_another_price_at(day: date) -> Callable[[list[pa.Table]], list[pa.Table]]:
     def change(tables: list[pa.Table]) -> list[pa.Table]:
         return [with_another_price([table])[0] if table.column("date")[0].as_py() == day else table for table in tables]

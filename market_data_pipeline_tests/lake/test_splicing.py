@@ -20,7 +20,8 @@ from market_data_pipeline.lake.splicing import MONTH_DIGESTS, OpenMonth, month_d
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, OPTION, hourly
+from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, OPTION, hourly, write
+from market_data_pipeline_tests.store_fixtures import Ground
 
 FIRST = date(2024, 3, 4)
 DAYS = [FIRST + timedelta(days=n) for n in range(6)]
@@ -141,6 +142,29 @@ def test_a_broken_old_file_is_named(tmp_path: Path) -> None:
         LakeError, match=r"its address cannot be read as Parquet: .*; `market-data repair` puts it together anew"
     ):
         splice_month(tmp_path / "two", SCHEMA, cut, {}, {})
+
+
+@pytest.mark.parametrize("other", ["a column more", "no column", "days in one row group", "broken digests"])
+def test_a_month_file_of_another_tool_is_named(local: Ground, other: str) -> None:
+    write(local.store, HOURLY, {(day, BTC_USD): hourly(day) for day in DAYS[:2]})
+    key = HOURLY.path(HOURLY.month_layouts[0], DAYS[0], BTC_USD)
+    table = pq.read_table(BytesIO(local.get(key) or b""))
+    rows = 3
+    if other == "a column more":
+        table = table.append_column("more", table.column("open"))
+    elif other == "no column":
+        table = table.drop_columns(["vwap"])
+    elif other == "days in one row group":
+        rows = table.num_rows
+    else:
+        table = table.replace_schema_metadata({MONTH_DIGESTS: b"[1"})
+    with BytesIO() as content:
+        pq.write_table(table, content, row_group_size=rows)
+        foreign = content.getvalue()
+    local.write(key, foreign)
+    with pytest.raises(LakeError, match=rf"{key} cannot be read as Parquet: .*; `market-data repair` puts it together"):
+        write(local.again(), HOURLY, {(DAYS[1], BTC_USD): hourly(DAYS[1], 5)})
+    assert local.get(key) == foreign
 
 
 @pytest.mark.parametrize(

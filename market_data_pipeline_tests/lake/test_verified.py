@@ -187,7 +187,7 @@ DAMAGES = {
         True,
     ),
     "candles in by_date have other bytes": Damage(
-        lambda lake: overwrite(lake, key_of(MINUTES, "by_date"), flip), r"by_date/.*CRC-32C .*, as recorded", "gcs"
+        lambda lake: overwrite(lake, key_of(MINUTES, "by_date"), flip), r"by_date/.*CRC-32C .*, as recorded"
     ),
     "candles in by_date are gone": Damage(
         lambda lake: delete(lake, key_of(MINUTES, "by_date")), r"by_date/.*ohlcv_1m.parquet: nothing lies here"

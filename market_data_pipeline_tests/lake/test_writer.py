@@ -9,6 +9,7 @@ import pytest
 
 from market_data_pipeline.lake.day_files import DayFile
 from market_data_pipeline.lake.records import record_key
+from market_data_pipeline.lake.repaired import repair
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import write_days
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, DATASETS, TIMEFRAMES, Dataset, Kind
@@ -335,6 +336,18 @@ def test_a_month_file_that_is_damaged_says_so_or_is_made_anew(ground: Ground, la
     ground.store.delete(key)
     write(ground.again(), HOURLY, tables)
     assert contents(ground) == whole
+
+
+def test_a_damaged_day_file_of_another_instrument_is_named_with_what_to_do(ground: Ground) -> None:
+    write(ground.store, HOURLY, {(DAYS[0], BTC_USD): hourly(DAYS[0]), (DAYS[0], BTC_USDT): hourly(DAYS[0])})
+    key = HOURLY.path(HOURLY.layouts[0], DAYS[0], BTC_USDT)
+    content = ground.get(key) or b""
+    ground.write(key, content[:20] + bytes([content[20] ^ 1]) + content[21:])
+    with pytest.raises(LakeError, match=rf"{key} cannot be read as Parquet: .*; `market-data repair 2024-02-28 2024-"):
+        write(ground.again(), HOURLY, {(DAYS[0], BTC_USD): hourly(DAYS[0], 5)}, selection=Selection.of(BTC_USD))
+    assert all(each.mended for each in repair(ground.again(), [HOURLY], DAYS[0], DAYS[0], pause=0))
+    assert ground.get(key) == content
+    Look(ground).assert_layouts_agree([HOURLY])
 
 
 def test_candles_change_when_the_neighbours_ticks_arrive(ground: Ground) -> None:
