@@ -11,7 +11,7 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# all who ask share them, so that many files at once take no more memory than there are cores to work on them
+# all who ask share them, so that many files at once take no more memory than cores can work on
 _HELPERS = max(1, (os.cpu_count() or 1) - 1)
 _free = BoundedSemaphore(_HELPERS)
 

@@ -181,7 +181,9 @@ def sides(values: pa.DictionaryArray) -> tuple[pa.DictionaryArray, Fault | None]
     """The taker's sides under one dictionary (buy, sell, unknown), and what is none of them."""
     known = pc.index_in(values.dictionary, _SIDES)
     fault = unlike("side", values, _SIDES.to_pylist().__contains__, "buy, sell or unknown")
-    return pa.DictionaryArray.from_arrays(known.take(values.indices), _SIDES), fault
+    # numpy takes them ten times faster, and knows no nulls
+    codes = known.take(values.indices) if fault else pa.array(known.to_numpy()[values.indices.to_numpy()])
+    return pa.DictionaryArray.from_arrays(codes, _SIDES), fault
 
 
 def all_rows(dataset: Dataset, columns: dict[str, pa.Array]) -> pa.RecordBatch:
