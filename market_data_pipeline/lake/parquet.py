@@ -3,7 +3,7 @@
 The same rows give the same bytes: no time of writing, host or run in a file, and row groups cut by row count alone.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ordering import canonical, chunks_by_time
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
 from market_data_pipeline.model.instruments import Instrument
 
 _DICTIONARY_PAGE = 2 << 20
-_LEVEL = 3
+_LEVELS: Mapping[Codec, int | None] = {Codec.ZSTD: 3, Codec.LZ4: None}
+_AT_ONCE = 128 << 10  # bytes: of a larger file the footer and the columns that are wanted are read
+_ONE_THREAD = 128 << 10  # values: below, handing them to other threads takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,23 @@ def parquet_file(file: pa.NativeFile) -> pq.ParquetFile:
 def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.ParquetFile]:
     """One object as Parquet, held at what it is now; errors while it is open name it, and give this advice.
 
+    A small object is read whole, which takes one read instead of one for the footer and more for the columns.
+
     Raises:
         ObjectNotFound: nothing lies under the key.
         LakeError: it cannot be read.
     """
     with store.open(key) as pinned, explained(store.uri_of(key), advice):
-        yield parquet_file(pinned.file)
+        small = pinned.info.size <= _AT_ONCE
+        yield parquet_file(pa.BufferReader(pinned.file.read_buffer()) if small else pinned.file)
+
+
+def read_columns(file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+    """Some columns, in this order, of some row groups (all by default); by several threads where it is worth it."""
+    groups = range(file.num_row_groups) if groups is None else groups
+    rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+    threads = rows * len(columns) >= _ONE_THREAD
+    return file.read_row_groups(groups, columns=columns, use_threads=threads).select(columns)
 
 
 def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
@@ -79,8 +92,10 @@ def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
         )
 
 
-def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: bool = True) -> pq.ParquetWriter:
-    """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
+def parquet_writer(
+    file: Path | IO[bytes], schema: pa.Schema, codec: Codec, *, page_index: bool = True
+) -> pq.ParquetWriter:
+    """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary.
 
     Decimal-like prices and amounts repeat, so a dictionary beats splitting their bytes; where it outgrows a page the
     writer falls back to plain values by itself. Ids mostly share their beginnings.
@@ -92,8 +107,8 @@ def parquet_writer(file: Path | IO[bytes], schema: pa.Schema, *, page_index: boo
         file,
         schema,
         version="2.6",
-        compression="zstd",
-        compression_level=_LEVEL,
+        compression=codec,  # lz4 is LZ4_RAW of the format
+        compression_level=_LEVELS[codec],
         use_dictionary=[f.name for f in schema if f.name not in encodings],
         column_encoding=encodings,
         dictionary_pagesize_limit=_DICTIONARY_PAGE,
@@ -127,6 +142,8 @@ class Constants:
 
 def with_values(table: pa.Table, asked: Dataset, values: Mapping[str, object]) -> pa.Table:
     """The table with one more column for each value, which stands in every row."""
+    if not values:
+        return table
     for name, column in Constants(values, asked.schema).arrays(table.num_rows).items():
         table = table.append_column(asked.schema.field(name), column)
     return table
@@ -161,7 +178,7 @@ def write_day_file(
     try:
         for chunk in chunks:
             constants = constants or Constants(dataset.partition_values(day, instrument), dataset.schema)
-            writer = writer or parquet_writer(path, dataset.schema)
+            writer = writer or parquet_writer(path, dataset.schema, dataset.codec)
             writer.write_table(with_partition(chunk, dataset, constants), row_group_size=chunk.num_rows)
             rows += chunk.num_rows
             if by_time:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.footers import MAGIC, Footer, RowGroup
 from market_data_pipeline.lake.parquet import explained, parquet_writer, row_group_days
+from market_data_pipeline.model.datasets import Codec
 from market_data_pipeline.model.errors import LakeError
 
 MONTH_DIGESTS = b"day_digests"
@@ -63,6 +64,7 @@ def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
 def splice_month(
     path: Path,
     schema: pa.Schema,
+    codec: Codec,
     old: OpenMonth | None,
     replacing: Mapping[date, Iterable[pa.Table]],
     digests: Mapping[date, str],
@@ -70,7 +72,7 @@ def splice_month(
     """Writes a month file: the old one's row groups, but for the days in `replacing` these tables instead.
 
     Each table becomes a row group; days stand in order of date. `digests` are kept in the footer. Row groups of a file
-    that other versions of the writer made are decoded and encoded anew.
+    that other versions of the writer made, or with another codec, are decoded and encoded anew.
 
     Returns:
         The rows.
@@ -82,37 +84,43 @@ def splice_month(
     for group, day in enumerate(row_group_days(old.parquet.metadata) if old else ()):
         if day not in replacing:
             kept.setdefault(day, []).append(group)
-    template = _template(schema, digests)
+    template = _template(schema, codec, digests)
     pieces: dict[date, list[_Piece]] = {}
-    if old and (carried := _carried(old, schema, template)):
+    if old and (carried := _carried(old, schema, codec, template)):
         pieces = {day: [_Piece(carried[group], old.content) for group in groups] for day, groups in kept.items()}
     elif old:
         replacing = {**{day: _decoded(old, groups) for day, groups in kept.items()}, **replacing}
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=str(path.parent)) as fresh:
-        pieces |= _encoded(fresh, schema, replacing)
+        pieces |= _encoded(fresh, schema, codec, replacing)
         return _assembled(path, template, [piece for day in sorted(pieces) for piece in pieces[day]])
 
 
-def _template(schema: pa.Schema, digests: Mapping[date, str]) -> Footer:
+def _template(schema: pa.Schema, codec: Codec, digests: Mapping[date, str]) -> Footer:
     """The footer of a month file, without row groups."""
     stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
     with BytesIO() as empty:
-        with _writer(empty, schema) as writer:
+        with _writer(empty, schema, codec) as writer:
             writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
         return Footer.read(empty)
 
 
-def _writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+def _writer(file: IO[bytes], schema: pa.Schema, codec: Codec) -> pq.ParquetWriter:
     # an index of pages lies apart from its row group; in here a row group is a day, and its statistics tell what it has
-    return parquet_writer(file, schema, page_index=False)
+    return parquet_writer(file, schema, codec, page_index=False)
 
 
-def _carried(old: OpenMonth, schema: pa.Schema, template: Footer) -> tuple[RowGroup, ...]:
+def _carried(old: OpenMonth, schema: pa.Schema, codec: Codec, template: Footer) -> tuple[RowGroup, ...]:
     """The row groups of a month file, if they are what this writer would make of their rows; else none."""
     with old.explained():
         footer = Footer.read(old.content)
     alike = footer.like(template) and old.parquet.schema_arrow.equals(schema)
-    return footer.groups if alike and all(group.whole for group in footer.groups) else ()
+    packed_alike = alike and _codecs(old.parquet.metadata) <= {codec.name}
+    return footer.groups if packed_alike and all(group.whole for group in footer.groups) else ()
+
+
+def _codecs(metadata: pq.FileMetaData) -> set[str]:
+    """What the row groups are compressed with, each in one way, as Parquet calls it."""
+    return {metadata.row_group(group).column(0).compression for group in range(metadata.num_row_groups)}
 
 
 def _decoded(old: OpenMonth, groups: Iterable[int]) -> Iterator[pa.Table]:
@@ -123,11 +131,11 @@ def _decoded(old: OpenMonth, groups: Iterable[int]) -> Iterator[pa.Table]:
 
 
 def _encoded(
-    file: IO[bytes], schema: pa.Schema, replacing: Mapping[date, Iterable[pa.Table]]
+    file: IO[bytes], schema: pa.Schema, codec: Codec, replacing: Mapping[date, Iterable[pa.Table]]
 ) -> dict[date, list[_Piece]]:
     """Encodes each day's tables; a table without rows gives no row group."""
     days = []
-    with _writer(file, schema) as writer:
+    with _writer(file, schema, codec) as writer:
         for day in sorted(replacing):
             for table in replacing[day]:
                 if table.num_rows:
