@@ -55,7 +55,7 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
 def parquet_file(file: pa.NativeFile) -> pq.ParquetFile:
     """An open file as Parquet, whose pages are compared with their checksums as they are read.
 
-    A flipped bit on a disk is mostly a wrong number; so it is an error. What that costs is not measurable.
+    A flipped bit on a disk is mostly a wrong number; so it is an error. Of ticks what that costs is not measurable.
     """
     return pq.ParquetFile(file, page_checksum_verification=True)
 
