@@ -401,7 +401,7 @@ def _dataset(name: str, kind: Kind | None = None) -> Dataset:
 
 
 def _columns(asked: Dataset, columns: Sequence[str] | None) -> list[str]:
-    known = asked.schema.names
+    known: list[str] = asked.schema.names
     if columns is None:
         return known
     unknown = [name for name in columns if name not in known]
