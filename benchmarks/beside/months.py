@@ -109,7 +109,7 @@ def _rewrite(ground: Ground) -> Turn:
         new = [pq.ParquetFile(path).read() for path in folder]
         rows = pa.concat_tables([pq.ParquetFile(month.path).read(), *new])
         fresh = month.path.with_name(".fresh")
-        with parquet_writer(fresh, rows.schema) as writer:
+        with parquet_writer(fresh, rows.schema, month.dataset.codec) as writer:
             writer.write_table(rows, row_group_size=1440 * ground.size.instruments)
         _synced(fresh)
         fresh.replace(month.path)

@@ -16,7 +16,7 @@ from market_data_pipeline.lake.ahead import ahead, drained
 from market_data_pipeline.lake.ordering import canonical, chunks_by_time
 from market_data_pipeline.lake.parquet import Span, constants, parquet_writer, with_values
 from market_data_pipeline.lake.splicing import Part, splice_columns
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
 
@@ -44,7 +44,7 @@ def write_day_file(
     values = dataset.partition_values(day, instrument)
     if len(first) == 1:
         (rows,) = first
-        path.write_bytes(_encoded(with_values(rows, dataset, values)))
+        path.write_bytes(_encoded(with_values(rows, dataset, values), dataset.codec))
         return _span(rows, dataset)
     spans = _write_groups(path, dataset, values, drained(first, chunks))
     times = [time for span in spans for time in (span.first, span.last) if time]
@@ -59,25 +59,25 @@ def _write_groups(path: Path, dataset: Dataset, values: Mapping[str, object], ch
     spans = []
 
     def own(rows: pa.Table) -> tuple[Part, Span]:
-        return Part.of(_encoded(rows)), _span(rows, dataset)
+        return Part.of(_encoded(rows, dataset.codec)), _span(rows, dataset)
 
     @cache
     def beside(rows: int) -> Part:
-        return Part.of(_encoded(constants(dataset, values, rows)))
+        return Part.of(_encoded(constants(dataset, values, rows), dataset.codec))
 
     def pieces() -> Iterator[tuple[Part, Part]]:
         for part, span in ahead(own, chunks):
             spans.append(span)
             yield part, beside(span.rows)
 
-    splice_columns(path, dataset.schema, pieces())
+    splice_columns(path, dataset.schema, dataset.codec, pieces())
     return spans
 
 
-def _encoded(rows: pa.Table) -> pa.Buffer:
+def _encoded(rows: pa.Table, codec: Codec) -> pa.Buffer:
     """A file of one row group."""
     content = pa.BufferOutputStream()
-    with parquet_writer(content, rows.schema) as writer:
+    with parquet_writer(content, rows.schema, codec) as writer:
         writer.write_table(rows, row_group_size=rows.num_rows)
     return content.getvalue()
 

@@ -17,7 +17,7 @@ from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import check_columns, explained, opened, row_group_days
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import instrument_fields
@@ -112,6 +112,11 @@ class MonthRows:
     def schema(self) -> pa.Schema:
         """The dataset's."""
         return self._dataset.schema
+
+    @property
+    def codec(self) -> Codec:
+        """That of the dataset."""
+        return self._dataset.codec
 
     def of(
         self, target: Target, day: date, objects: Sequence[DayObject], old: pq.ParquetFile | None = None

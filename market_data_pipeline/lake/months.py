@@ -30,7 +30,7 @@ from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
 from market_data_pipeline.lake.stores.waiting import wait_for_others
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout, instrument_fields
@@ -67,6 +67,11 @@ class Contents(Protocol):
     @property
     def schema(self) -> pa.Schema:
         """The columns of the month files."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """How they are compressed."""
         ...
 
     def of(self, target: Target, day: date, objects: Sequence[DayObject], old: pq.ParquetFile | None) -> Sequence[Any]:
@@ -305,7 +310,7 @@ class _Publishing:
         with self.store.stage() as path:
             replacing = {day: self.contents.tables(target, chosen[day]) for day in changed}
             before = OpenMonth(self.store.uri_of(target.key), pin.file, old) if pin and old else None
-            rows = splice_month(path, self.contents.schema, before, replacing, digests)
+            rows = splice_month(path, self.contents.schema, self.contents.codec, before, replacing, digests)
             if rows:
                 self.store.put(path, [target.key], expect=pin)
             elif pin is not None:

@@ -3,7 +3,7 @@
 The same rows give the same bytes: no time of writing, host or run in a file, and row groups cut by row count alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
 
 _DICTIONARY_PAGE = 2 << 20
-_LEVEL = 3
+_LEVELS: Mapping[Codec, int | None] = {Codec.ZSTD: 3, Codec.SNAPPY: None}
+_AT_ONCE = 128 << 10  # bytes: of a larger file the footer and the columns that are wanted are read
+_ONE_THREAD = 128 << 10  # values: below, handing them to other threads takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ def explained(uri: str, advice: str = "") -> Iterator[None]:
 def parquet_file(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
     """An open file as Parquet, whose pages are compared with their checksums as they are read.
 
-    A flipped bit on a disk is mostly a wrong number; so it is an error. What that costs is not measurable. With the
-    `metadata` that an earlier one read, the footer is not read again: so several threads have one each.
+    A flipped bit on a disk is mostly a wrong number; so it is an error. Of ticks what that costs is not measurable.
+    With the `metadata` that an earlier one read, the footer is not read again: so several threads have one each.
     """
     # far away, columns are asked for together, ahead of their decoding; on a disk that costs more than it saves
-    ahead = not isinstance(file, pa.OSFile)
+    ahead = isinstance(file, pa.PythonFile)
     return pq.ParquetFile(file, metadata=metadata, pre_buffer=ahead, page_checksum_verification=True)
 
 
@@ -63,12 +65,23 @@ def parquet_file(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -
 def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.ParquetFile]:
     """One object as Parquet, held at what it is now; errors while it is open name it, and give this advice.
 
+    A small object is read whole, which takes one read instead of one for the footer and more for the columns.
+
     Raises:
         ObjectNotFound: nothing lies under the key.
         LakeError: it cannot be read.
     """
     with store.open(key) as pinned, explained(store.uri_of(key), advice):
-        yield parquet_file(pinned.file)
+        small = pinned.info.size <= _AT_ONCE
+        yield parquet_file(pa.BufferReader(pinned.file.read_buffer()) if small else pinned.file)
+
+
+def read_columns(file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+    """Some columns, in this order, of some row groups (all by default); by several threads where it is worth it."""
+    groups = range(file.num_row_groups) if groups is None else groups
+    rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+    threads = rows * len(columns) >= _ONE_THREAD
+    return file.read_row_groups(groups, columns=columns, use_threads=threads).select(columns)
 
 
 def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
@@ -80,8 +93,8 @@ def check_columns(found: pa.Schema, dataset: Dataset, uri: str) -> None:
         )
 
 
-def parquet_writer(file: Path | IO[bytes] | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary, zstd.
+def parquet_writer(file: Path | IO[bytes] | pa.NativeFile, schema: pa.Schema, codec: Codec) -> pq.ParquetWriter:
+    """A writer with this lake's encodings: times and integers as deltas, text and numbers by dictionary.
 
     Decimal-like prices and amounts repeat, so a dictionary beats splitting their bytes; where it outgrows a page the
     writer falls back to plain values by itself. Ids mostly share their beginnings. There is no index of pages: it would
@@ -94,8 +107,8 @@ def parquet_writer(file: Path | IO[bytes] | pa.NativeFile, schema: pa.Schema) ->
         file,
         schema,
         version="2.6",
-        compression="zstd",
-        compression_level=_LEVEL,
+        compression=codec,
+        compression_level=_LEVELS[codec],
         use_dictionary=[f.name for f in schema if f.name not in encodings],
         column_encoding=encodings,
         dictionary_pagesize_limit=_DICTIONARY_PAGE,

@@ -7,6 +7,7 @@ in part counts as several, since all of it must be decoded.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects, stored_fields
 from market_data_pipeline.lake.ordering import within
-from market_data_pipeline.lake.parquet import opened, row_group_days, with_values
+from market_data_pipeline.lake.parquet import opened, read_columns, row_group_days, with_values
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import TEXT, Dataset, day_values
@@ -50,16 +51,21 @@ class Question:
         """Whether an instrument is asked for."""
         return instrument in self.selection and self.narrowed.items() <= instrument_fields(instrument).items()
 
-    @property
+    @cached_property
     def exact(self) -> list[Instrument] | None:
         """The instruments, where each is named; else None."""
         named = self.selection.exact
         return None if named is None else [instrument for instrument in named if self.wants(instrument)]
 
-    @property
+    @cached_property
+    def days(self) -> list[date]:
+        """The days that the window touches."""
+        return list(self.window.days())
+
+    @cached_property
     def months(self) -> list[date]:
-        """The first days of the months that the window touches."""
-        return sorted({day.replace(day=1) for day in self.window.days()})
+        """The first days of the months that it touches."""
+        return sorted({day.replace(day=1) for day in self.days})
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def best_layout(question: Question) -> Layout:
 
 def _cost(question: Question, layout: Layout) -> float:
     exact = question.exact
-    periods = len(list(question.window.days())) if layout.daily else len(question.months)
+    periods = len(question.days if layout.daily else question.months)
     if layout.per_instrument:
         if exact is not None:
             return periods * len(exact)
@@ -101,7 +107,7 @@ def _group(layout: Layout, fields: Mapping[str, str]) -> tuple[tuple[str, str], 
 def pieces(store: ObjectStore, question: Question, layout: Layout) -> list[Piece]:
     """The objects of a layout that may hold rows for a question, in order of time for each instrument."""
     asked, exact = question.dataset, question.exact
-    periods = list(question.window.days()) if layout.daily else question.months
+    periods = question.days if layout.daily else question.months
     if layout.per_instrument and exact is not None:
         return [
             Piece(asked.path(layout, period, instrument), instrument, period if layout.daily else None)
@@ -154,7 +160,7 @@ def _row_groups(file: pq.ParquetFile, question: Question, piece: Piece) -> Itera
     if piece.day is not None:
         yield from ((group, piece.day) for group in range(file.num_row_groups))
         return
-    wanted = set(question.window.days())
+    wanted = set(question.days)
     yield from ((group, day) for group, day in enumerate(row_group_days(file.metadata)) if day in wanted)
 
 
@@ -186,7 +192,7 @@ def _read_groups(
         needed["timestamp"] = None
     if instrument is None:
         needed["instrument_id"] = None
-    table = file.read_row_groups(groups, columns=list(needed)).select(list(needed))
+    table = read_columns(file, list(needed), groups)
     if cut:
         table = within(table, window)
     if instrument is None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.fingerprints import fingerprint
-from market_data_pipeline.lake.parquet import explained, opened, parquet_file, span_of
+from market_data_pipeline.lake.parquet import explained, opened, parquet_file, read_columns, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
 from market_data_pipeline.lake.rereading import whole
@@ -346,7 +346,7 @@ class MarketDataLake:
         key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
         try:
             with opened(self._store, key) as file:
-                return file.read(columns=names).select(names)
+                return read_columns(file, names)
         except ObjectNotFound:
             return _AVAILABILITY.schema.empty_table()
 
@@ -444,12 +444,13 @@ def _dataset(name: str, kind: Kind | None = None) -> Dataset:
 
 
 def _columns(asked: Dataset, columns: Sequence[str] | None) -> list[str]:
+    known: list[str] = asked.schema.names
     if columns is None:
-        return list(asked.schema.names)
-    unknown = [name for name in columns if name not in asked.schema.names]
+        return known
+    unknown = [name for name in columns if name not in known]
     if isinstance(columns, str) or unknown:
         raise DatasetError(
-            f"{asked.name} has no column {unknown[0] if unknown else columns!r}; it has {', '.join(asked.schema.names)}"
+            f"{asked.name} has no column {unknown[0] if unknown else columns!r}; it has {', '.join(known)}"
         )
     return list(dict.fromkeys(columns))
 
@@ -484,11 +485,12 @@ def _parallel(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Itera
 
 
 def _table(asked: Dataset, names: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:
+    schema = pa.schema([asked.schema.field(name) for name in names])
     parts = [table.select(names) for table in tables]
     if not parts:
-        return asked.schema.empty_table().select(names)
-    schema = pa.schema([asked.schema.field(name) for name in names])
-    return pa.concat_tables([part.cast(schema) for part in parts]).unify_dictionaries()
+        return schema.empty_table()
+    alike = [part if part.schema.equals(schema, check_metadata=True) else part.cast(schema) for part in parts]
+    return pa.concat_tables(alike).unify_dictionaries()
 
 
 def _by_instrument(table: pa.Table) -> pa.Table:

@@ -19,7 +19,7 @@ from market_data_pipeline.lake.month_rows import digest_of_files
 from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import explained, opened, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
-from market_data_pipeline.model.datasets import Dataset
+from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA
@@ -124,6 +124,7 @@ class Checksums:
     """
 
     schema = RECORD_SCHEMA
+    codec = Codec.SNAPPY
 
     def __init__(self, store: ObjectStore, landed: Sums, lost: Iterable[DayObject] = ()) -> None:
         self._store, self._landed = store, landed

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.footers import MAGIC, Footer, RowGroup
 from market_data_pipeline.lake.parquet import explained, parquet_writer, row_group_days
+from market_data_pipeline.model.datasets import Codec
 from market_data_pipeline.model.errors import LakeError
 
 MONTH_DIGESTS = b"day_digests"
@@ -78,6 +79,7 @@ def month_digests(metadata: pq.FileMetaData) -> dict[date, str]:
 def splice_month(
     path: Path,
     schema: pa.Schema,
+    codec: Codec,
     old: OpenMonth | None,
     replacing: Mapping[date, Iterable[pa.Table]],
     digests: Mapping[date, str],
@@ -85,7 +87,7 @@ def splice_month(
     """Writes a month file: the old one's row groups, but for the days in `replacing` these tables instead.
 
     Each table becomes a row group; days stand in order of date. `digests` are kept in the footer. Row groups of a file
-    that other versions of the writer made are decoded and encoded anew.
+    that other versions of the writer made, or with another codec, are decoded and encoded anew.
 
     Returns:
         The rows.
@@ -94,14 +96,14 @@ def splice_month(
         LakeError: the old file is broken.
     """
     kept = _kept(old, replacing) if old else {}
-    template = _template(schema, digests)
+    template = _template(schema, codec, digests)
     pieces: dict[date, list[Part]] = {}
-    if old and (carried := _carried(old, schema, template)):
+    if old and (carried := _carried(old, schema, codec, template)):
         pieces = {day: [Part(carried[group], old.content) for group in groups] for day, groups in kept.items()}
     elif old:
         replacing = {**{day: _decoded(old, groups, schema) for day, groups in kept.items()}, **replacing}
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, mode="w+b", dir=str(path.parent)) as fresh:
-        pieces |= _encoded(fresh, schema, replacing)
+        pieces |= _encoded(fresh, schema, codec, replacing)
         return _assembled(path, template, [[piece] for day in sorted(pieces) for piece in pieces[day]])
 
 
@@ -115,22 +117,28 @@ def _kept(old: OpenMonth, replaced: Container[date]) -> dict[date, list[int]]:
     return kept
 
 
-def _template(schema: pa.Schema, digests: Mapping[date, str] | None = None) -> Footer:
+def _template(schema: pa.Schema, codec: Codec, digests: Mapping[date, str] | None = None) -> Footer:
     """The footer of a file, of a month file where there are digests, without row groups."""
     with BytesIO() as empty:
-        with parquet_writer(empty, schema) as writer:
+        with parquet_writer(empty, schema, codec) as writer:
             if digests is not None:
                 stored = json.dumps({day.isoformat(): digests[day] for day in sorted(digests)}, separators=(",", ":"))
                 writer.add_key_value_metadata({MONTH_DIGESTS: stored.encode()})
         return Footer.read(empty)
 
 
-def _carried(old: OpenMonth, schema: pa.Schema, template: Footer) -> tuple[RowGroup, ...]:
+def _carried(old: OpenMonth, schema: pa.Schema, codec: Codec, template: Footer) -> tuple[RowGroup, ...]:
     """The row groups of a month file, if they are what this writer would make of their rows; else none."""
     with old.explained():
         footer = Footer.read(old.content)
     alike = footer.like(template) and old.parquet.schema_arrow.equals(schema)
-    return footer.groups if alike and all(group.whole for group in footer.groups) else ()
+    packed_alike = alike and _codecs(old.parquet.metadata) <= {codec.name}
+    return footer.groups if packed_alike and all(group.whole for group in footer.groups) else ()
+
+
+def _codecs(metadata: pq.FileMetaData) -> set[str]:
+    """What the row groups are compressed with, each in one way, as Parquet calls it."""
+    return {metadata.row_group(group).column(0).compression for group in range(metadata.num_row_groups)}
 
 
 def _decoded(old: OpenMonth, groups: Iterable[int], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -144,11 +152,11 @@ def _decoded(old: OpenMonth, groups: Iterable[int], schema: pa.Schema) -> Iterat
 
 
 def _encoded(
-    file: IO[bytes], schema: pa.Schema, replacing: Mapping[date, Iterable[pa.Table]]
+    file: IO[bytes], schema: pa.Schema, codec: Codec, replacing: Mapping[date, Iterable[pa.Table]]
 ) -> dict[date, list[Part]]:
     """Encodes each day's tables; a table without rows gives no row group."""
     days = []
-    with parquet_writer(file, schema) as writer:
+    with parquet_writer(file, schema, codec) as writer:
         for day in sorted(replacing):
             for table in replacing[day]:
                 if table.num_rows:
@@ -160,9 +168,9 @@ def _encoded(
     return pieces
 
 
-def splice_columns(path: Path, schema: pa.Schema, pieces: Iterable[Sequence[Part]]) -> None:
+def splice_columns(path: Path, schema: pa.Schema, codec: Codec, pieces: Iterable[Sequence[Part]]) -> None:
     """Writes a file of these columns. Each piece becomes a row group: parts with some of the columns, in order."""
-    _assembled(path, _template(schema), pieces)
+    _assembled(path, _template(schema, codec), pieces)
 
 
 def _assembled(path: Path, template: Footer, pieces: Iterable[Sequence[Part]]) -> int:

@@ -45,6 +45,13 @@ class Tier(StrEnum):
     AVAILABILITY = "availability"
 
 
+class Codec(StrEnum):
+    """How the columns of a file are compressed."""
+
+    ZSTD = "zstd"
+    SNAPPY = "snappy"
+
+
 @dataclass(frozen=True)
 class Timeframe:
     """The length of a candle.
@@ -162,6 +169,14 @@ class Dataset:
     def per_instrument(self) -> bool:
         """True where a day file holds one instrument, False where it holds all of them (availability)."""
         return self.layouts[0].per_instrument
+
+    @property
+    def codec(self) -> Codec:
+        """How its files are compressed: ticks, which are many, for their size; what is small, for the time of a read.
+
+        Zstandard is set up anew for each column of each row group, which takes longer than decoding a day of candles.
+        """
+        return Codec.ZSTD if self.tier is Tier.EXECUTION else Codec.SNAPPY
 
     @property
     def from_source(self) -> bool:

@@ -16,13 +16,16 @@ from market_data_pipeline.lake.ordering import canonical
 from market_data_pipeline.lake.parquet import (
     Span,
     explained,
+    opened,
     parquet_writer,
+    read_columns,
     row_group_days,
     row_group_times,
     span_of,
     with_values,
 )
-from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.lake.stores.local import LocalStore
+from market_data_pipeline.model.datasets import DATASETS, QUARANTINE, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import midnight
@@ -123,7 +126,7 @@ def test_row_groups_that_were_encoded_beside_each_other_are_the_file_that_one_wr
     dataset = replace(TRADES, row_group_rows=group)
     write_day_file(folder / "ours", dataset, DAY, BTC_USD, table.to_batches(max_chunksize=batch))
     full = with_values(table, TRADES, TRADES.partition_values(DAY, BTC_USD)).select(TRADES.schema.names)
-    with parquet_writer(folder / "whole", TRADES.schema) as writer:
+    with parquet_writer(folder / "whole", TRADES.schema, TRADES.codec) as writer:
         for start in range(0, rows, group):
             writer.write_table(canonical(full.slice(start, group)))
     assert (folder / "ours").read_bytes() == (folder / "whole").read_bytes()
@@ -158,6 +161,40 @@ def test_encodings(tmp_path: Path) -> None:
         assert columns[name].has_dictionary_page, name
     assert all(column.is_stats_set for column in columns.values())
     assert not any(column.has_column_index for column in columns.values())  # it would lie apart from the row group
+
+
+@pytest.mark.parametrize(
+    ("dataset", "codec"), [(TRADES, "ZSTD"), (QUARANTINE["trades"], "ZSTD"), (HOURLY, "SNAPPY"), (MAPS, "SNAPPY")]
+)
+def test_ticks_are_packed_for_their_size_and_what_is_small_for_the_time_of_a_read(
+    tmp_path: Path, dataset: Dataset, codec: str
+) -> None:
+    written(tmp_path / "file", dataset, [filled(dataset)], BTC_USD if dataset.per_instrument else None)
+    group = pq.ParquetFile(tmp_path / "file").metadata.row_group(0)
+    assert {group.column(n).compression for n in range(group.num_columns)} == {codec}
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])
+def test_columns_are_read_in_the_order_asked_for(tmp_path: Path, rows: int) -> None:
+    table = pa.table({name: pa.array(range(start, start + rows)) for start, name in enumerate("abc")})
+    pq.write_table(table, tmp_path / "file", row_group_size=rows // 2)
+    file = pq.ParquetFile(tmp_path / "file")
+    assert read_columns(file, ["c", "a"]).equals(table.select(["c", "a"]))
+    assert read_columns(file, ["b", "a"], [1]).equals(table.select(["b", "a"]).slice(rows // 2))
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])
+def test_an_object_stays_what_it_was_when_it_was_opened(tmp_path: Path, rows: int) -> None:
+    store = LocalStore(tmp_path)
+    for start in (0, 1):
+        with store.stage() as path:
+            pq.write_table(pa.table({"a": range(start, start + rows)}), path)
+            if start:
+                with opened(store, "a/b") as file:
+                    store.put(path, ["a/b"])
+                    assert file.read().column("a")[0].as_py() == 0
+            else:
+                store.put(path, ["a/b"])
 
 
 def test_no_rows_write_nothing(tmp_path: Path) -> None:

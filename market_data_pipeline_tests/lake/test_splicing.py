@@ -17,7 +17,7 @@ from market_data_pipeline.lake.encoding import write_day_file
 from market_data_pipeline.lake.footers import Footer, RowGroup
 from market_data_pipeline.lake.parquet import parquet_writer, row_group_days
 from market_data_pipeline.lake.splicing import MONTH_DIGESTS, OpenMonth, month_digests, splice_month
-from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.datasets import DATASETS, Codec, Dataset
 from market_data_pipeline.model.errors import LakeError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline_tests.lake.made_up import BTC_USD, HOURLY, OPTION, hourly, write
@@ -41,7 +41,7 @@ def opened(path: Path) -> OpenMonth:
 def splice(
     path: Path, old: Path | None, replacing: Mapping[date, Iterable[pa.Table]], digests: Mapping[date, str]
 ) -> int:
-    return splice_month(path, SCHEMA, opened(old) if old else None, replacing, digests)
+    return splice_month(path, SCHEMA, HOURLY.codec, opened(old) if old else None, replacing, digests)
 
 
 def never(*_: object) -> None:
@@ -80,7 +80,7 @@ def test_whichever_way_a_month_came_to_be_it_is_the_file_that_one_writer_makes(
         splice(folder / str(number), old, replacing, digests)
         old = folder / str(number)
     assert old is not None
-    with parquet_writer(folder / "whole", SCHEMA) as writer:
+    with parquet_writer(folder / "whole", SCHEMA, HOURLY.codec) as writer:
         for day in sorted(content):
             for table in content[day]:
                 writer.write_table(table, row_group_size=table.num_rows)
@@ -103,14 +103,15 @@ def test_days_that_stay_are_not_decoded(tmp_path: Path, monkeypatch: pytest.Monk
     assert pq.ParquetFile(tmp_path / "two").read().column("open").to_pylist()[::3] == [1.0, 9.0, 1.0]
 
 
-@pytest.mark.parametrize("other", ["index", "version", "columns"])
+@pytest.mark.parametrize("other", ["index", "version", "columns", "codec"])
 def test_what_another_version_wrote_is_encoded_anew(tmp_path: Path, other: str) -> None:
     tables = {day: of_day(tmp_path, day) for day in DAYS[:3]}
     schema = SCHEMA if other != "columns" else SCHEMA.set(0, SCHEMA.field(0).with_metadata({"unit": "us"}))
+    codec = HOURLY.codec if other != "codec" else Codec.ZSTD
     with (
-        pq.ParquetWriter(tmp_path / "one", schema, compression="zstd", write_page_index=True)
+        pq.ParquetWriter(tmp_path / "one", schema, compression=codec, write_page_index=True)
         if other == "index"
-        else parquet_writer(tmp_path / "one", schema)
+        else parquet_writer(tmp_path / "one", schema, codec)
     ) as writer:
         for table in tables.values():
             writer.write_table(table.cast(schema))
@@ -141,7 +142,7 @@ def test_a_broken_old_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         LakeError, match=r"its address cannot be read as Parquet: .*; `market-data repair` puts it together anew"
     ):
-        splice_month(tmp_path / "two", SCHEMA, cut, {}, {})
+        splice_month(tmp_path / "two", SCHEMA, HOURLY.codec, cut, {}, {})
 
 
 @pytest.mark.parametrize("other", ["a column more", "no column", "days in one row group", "broken digests"])
@@ -207,7 +208,7 @@ def test_any_bytes_are_a_footer_or_refused(content: bytes) -> None:
 @pytest.mark.parametrize("dataset", DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_the_footer_of_any_dataset_is_put_together_again(tmp_path: Path, dataset: Dataset) -> None:
     empty = dataset.schema.empty_table()
-    with parquet_writer(tmp_path / "file", empty.schema) as writer:
+    with parquet_writer(tmp_path / "file", empty.schema, dataset.codec) as writer:
         writer.write_table(empty)
     content = (tmp_path / "file").read_bytes()
     with (tmp_path / "file").open("rb") as file:

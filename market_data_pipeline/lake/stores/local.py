@@ -101,7 +101,7 @@ class LocalStore:
 
     def uri_of(self, key: str) -> str:
         """The object's absolute path."""
-        return str(self._path(key))
+        return self._address(checked_key(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """The regular files under a folder, or the one of exactly this key, in the order of their keys."""
@@ -109,12 +109,12 @@ class LocalStore:
 
     def open(self, key: str) -> LocalPinned:
         """Opens a file once; raises ObjectNotFound."""
-        path = self._path(key)
+        path = self._address(self._unlinked(checked_key(key)))
         with explained(f"{path} cannot be read"):
             try:
-                if not stat.S_ISREG(path.lstat().st_mode):
+                if not stat.S_ISREG(os.lstat(path).st_mode):
                     raise ObjectNotFound(f"{path}: no object lies here")
-                file = pa.OSFile(str(path), "rb")
+                file = pa.OSFile(path, "rb")
             except (FileNotFoundError, NotADirectoryError):
                 raise ObjectNotFound(f"{path}: no object lies here") from None
             return LocalPinned(_info(key, os.fstat(file.fileno())), file)
@@ -186,9 +186,13 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.root / self._unlinked(checked_key(key))
 
+    def _address(self, key: str) -> str:
+        """The path as a text: every read asks for it, and putting a Path together takes as long as opening the file."""
+        return f"{self.root}/{key}"
+
     def _unlinked(self, text: str) -> str:
         """The key or prefix; raises LakeError where a folder on its way is a link, which would lead out of the lake."""
-        with explained(f"{self.root / text} cannot be reached"):
+        with explained(f"{self._address(text)} cannot be reached"):
             link = linked_folder(self.root, text)
         if link:
             raise LakeError(f"{link}: is a symbolic link, which is not followed here; put the folder itself there")
