@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from threading import Lock
@@ -96,23 +96,29 @@ class Failure:
         return self.message if self.instrument is None and self.origin in self.message else where + self.message
 
 
-@dataclass
 class _Folders:
-    """Listings of the folders that hold day files, each made when it is first asked for."""
+    """Listings of the folders that hold day files, each made when it is first asked for; a context manager."""
 
-    store: ObjectStore
-    listed: dict[str, dict[str, ObjectInfo]] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self._listed: dict[str, Future[dict[str, ObjectInfo]]] = {}
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(store.transfers, "list")
+
+    def __enter__(self) -> "_Folders":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def ask(self, dataset: Dataset, day: date, instrument: Instrument | None) -> None:
+        """Begins to list the folders of all layouts in which a day file may lie."""
+        for layout in dataset.day_layouts:
+            self._folder(dataset, layout, day, instrument)
 
     def find(self, dataset: Dataset, layout: Layout, day: date, instrument: Instrument | None) -> ObjectInfo | None:
-        fields = dataset.path_fields(instrument)
-        for name in ("instrument_id", "short_name"):
-            fields.pop(name, None)
-        prefix = layout.prefix(day, **fields)
-        with self.lock:
-            if prefix not in self.listed:
-                self.listed[prefix] = {info.key: info for info in self.store.list(prefix)}
-            return self.listed[prefix].get(dataset.path(layout, day, instrument))
+        """What lies in a layout."""
+        return self._folder(dataset, layout, day, instrument).result().get(dataset.path(layout, day, instrument))
 
     def holds(
         self, dataset: Dataset, layout: Layout, day: date, instrument: Instrument | None, size: int, checksum: int
@@ -123,6 +129,21 @@ class _Folders:
             return there is not None and there.size == size and self.store.crc32c(there) == checksum
         except ObjectNotFound:  # another run has deleted it since
             return False
+
+    def _folder(
+        self, dataset: Dataset, layout: Layout, day: date, instrument: Instrument | None
+    ) -> Future[dict[str, ObjectInfo]]:
+        fields = dataset.path_fields(instrument)
+        for name in ("instrument_id", "short_name"):
+            fields.pop(name, None)
+        prefix = layout.prefix(day, **fields)
+        with self._lock:
+            if prefix not in self._listed:
+                self._listed[prefix] = self._pool.submit(self._list, prefix)
+            return self._listed[prefix]
+
+    def _list(self, prefix: str) -> dict[str, ObjectInfo]:
+        return {info.key: info for info in self.store.list(prefix)}
 
 
 class _Unreadable(Exception):
@@ -136,8 +157,12 @@ def land(
     threads: int,
     progress: Callable[[DayFile | Failure], None],
 ) -> tuple[list[DayFile], list[Failure]]:
-    """Writes the day files, several at once; the rows' order and threads leave no trace in the lake."""
-    folders = _Folders(store)
+    """Writes the day files, several at once; the rows' order and threads leave no trace in the lake.
+
+    Reading and encoding keep processors busy and take memory, so `threads` do that and no others. What is encoded lies
+    on the disk until it is sent, and waits for the network: as many are on their way as the store lets pay.
+    """
+    at_once = max(threads, store.transfers)
     files: list[DayFile] = []
     failures: list[Failure] = []
     seen: set[tuple[date, Instrument | None]] = set()
@@ -151,7 +176,11 @@ def land(
             else:
                 failures.append(result)
 
-    with ThreadPoolExecutor(threads, "write") as pool:
+    with (
+        _Folders(store) as folders,
+        ThreadPoolExecutor(threads, "encode") as encoding,
+        ThreadPoolExecutor(at_once, "send") as pool,
+    ):
         running: set[Future[DayFile | Failure]] = set()
         try:
             for day_rows in rows:
@@ -159,12 +188,13 @@ def land(
                 if place in seen and (day_rows.instrument or not dataset.per_instrument):
                     raise LakeError(f"{dataset.name} of {place[1] or 'all instruments'} on {place[0]} came twice")
                 seen.add(place)
-                running.add(pool.submit(_land_one, store, dataset, folders, day_rows))
-                if len(running) >= 2 * threads:
+                running.add(pool.submit(_land_one, store, dataset, folders, day_rows, encoding))
+                if len(running) >= at_once + threads:
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     collect(finished)
             collect(running)
         except BaseException:
+            encoding.shutdown(cancel_futures=True)
             pool.shutdown(cancel_futures=True)
             raise
     return (
@@ -173,12 +203,15 @@ def land(
     )
 
 
-def _land_one(store: ObjectStore, dataset: Dataset, folders: _Folders, rows: DayRows) -> DayFile | Failure:
+def _land_one(
+    store: ObjectStore, dataset: Dataset, folders: _Folders, rows: DayRows, encoding: Executor
+) -> DayFile | Failure:
     rejects = Rejects()
     day, instrument = rows.day, rows.instrument
     with store.stage() as path:
         try:
-            span = write_day_file(path, dataset, day, instrument, _readable(dataset, rows, rejects))
+            readable = _readable(dataset, rows, rejects)
+            span = encoding.submit(write_day_file, path, dataset, day, instrument, readable).result()
         except _Unreadable as failed:
             why = failed.__cause__
             follows, kept = isinstance(why, MissingInput), isinstance(why, NotGiven)
@@ -206,6 +239,7 @@ def _publish(
     Returns:
         Its size and CRC-32C, whether any layout lacked it, and what the file held that it replaced.
     """
+    folders.ask(dataset, day, instrument)
     with path.open("rb", buffering=0) as encoded:
         checksum = crc32c_of(encoded)
     size = path.stat().st_size
@@ -269,8 +303,10 @@ def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> Non
     crossed = list(places) if others else []
     for attempt in range(_ROUNDS):
         wait_for_others(attempt, _ROUNDS, f"{dataset.name}: {len(crossed)} day files are written by another run", log)
-        folders = _Folders(store)
-        crossed = [place for place in crossed if not _in_step(folders, dataset, *place)]
+        with _Folders(store) as folders:
+            for place in crossed:
+                folders.ask(dataset, *place)
+            crossed = [place for place in crossed if not _in_step(folders, dataset, *place)]
         if not crossed:
             return
         for day, instrument in crossed:

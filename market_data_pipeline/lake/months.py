@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import islice
+from threading import BoundedSemaphore
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from market_data_pipeline.lake.parquet import explained, opened, parquet_file
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.splicing import ADVICE, OpenMonth, month_digests, splice_month
 from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
+from market_data_pipeline.lake.stores.parallel import in_parallel
 from market_data_pipeline.lake.stores.waiting import wait_for_others
 from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
@@ -194,7 +196,7 @@ def publish_months(
         targets: which files, and which of their days.
         contents: what they are put together from.
         leaving: day files that still lie there but are about to be deleted: taken as gone.
-        threads: how many month files are put together at once.
+        threads: how many month files are put together at once; as many are opened and sent as the store lets pay.
 
     Returns:
         What each became, in order of key.
@@ -205,7 +207,7 @@ def publish_months(
     done: list[MonthFile] = []
     published: set[str] = set()
     pending = list(targets)
-    publishing = _Publishing(store, dataset, contents, leaving, threads)
+    publishing = _Publishing(store, dataset, contents, leaving, threads, BoundedSemaphore(threads))
     for attempt in range(_ATTEMPTS):
         changed = f"{dataset.name}: {len(pending)} month files were changed by another run"
         wait_for_others(attempt, _ATTEMPTS, changed + "".join(f", first {each.key}" for each in pending[:1]), log)
@@ -242,10 +244,11 @@ class _Publishing:
     contents: Contents
     leaving: frozenset[tuple[date, Instrument | None]]
     threads: int
+    room: BoundedSemaphore
 
     def publish(self, batch: Sequence[Target]) -> list[_Outcome | None]:
         """Publishes a batch of month files; None for one that another run changed meanwhile."""
-        with ExitStack() as held, ThreadPoolExecutor(self.threads) as pool:
+        with ExitStack() as held, ThreadPoolExecutor(max(self.threads, self.store.transfers), "months") as pool:
             opened = pool.map(lambda target: _open(self.store, target.key), batch)
             pins = [held.enter_context(pin) if pin else None for pin in opened]
             # listed only now, after the month files were opened: see the module's docstring
@@ -283,14 +286,12 @@ class _Publishing:
             return False
 
     def _listed(self, days: Iterable[date]) -> dict[date, list[DayObject]]:
-        return {
-            day: [
-                found
-                for found in day_objects(self.store, self.dataset, day)
-                if (day, found.instrument) not in self.leaving
-            ]
-            for day in days
-        }
+        asked = list(days)
+        return dict(zip(asked, in_parallel(self.store, self._objects, asked), strict=True))
+
+    def _objects(self, day: date) -> list[DayObject]:
+        found = day_objects(self.store, self.dataset, day)
+        return [each for each in found if (day, each.instrument) not in self.leaving]
 
     def _splice(
         self,
@@ -310,7 +311,8 @@ class _Publishing:
         with self.store.stage() as path:
             replacing = {day: self.contents.tables(target, chosen[day]) for day in changed}
             before = OpenMonth(self.store.uri_of(target.key), pin.file, old) if pin and old else None
-            rows = splice_month(path, self.contents.schema, self.contents.codec, before, replacing, digests)
+            with self.room:
+                rows = splice_month(path, self.contents.schema, self.contents.codec, before, replacing, digests)
             if rows:
                 self.store.put(path, [target.key], expect=pin)
             elif pin is not None:

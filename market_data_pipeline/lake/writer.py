@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import THREADS, DayFile, Failure, Place, land, settle
@@ -24,6 +25,7 @@ from market_data_pipeline.lake.records import (
     record_targets,
 )
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.stores.parallel import in_parallel, together
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.records import RECORD
@@ -88,7 +90,7 @@ def write_days(
         days: the partitions that are asked for.
         selection: the instruments that are asked for.
         rows: their rows; each day and instrument once.
-        threads: how many day files are read, encoded and sent at once.
+        threads: how many day files are read and encoded at once.
         progress: told of each day file as it is done.
 
     Raises:
@@ -99,10 +101,15 @@ def write_days(
         log.info("%s: %d temporary files that killed runs had left were removed", store.uri, strays)
     before = store.bytes_written
     files, failures = land(store, dataset, rows, threads, progress)
-    stored, lost = known_files(store, dataset, days)
+    quarantine = QUARANTINE.get(dataset.name)
+    (stored, lost), aside = together(
+        store,
+        partial(known_files, store, dataset, days),
+        lambda: _listed(store, quarantine, days) if quarantine else [],
+    )
     gone = _gone(dataset, [*stored, *map(place_of, lost)], selection, files, failures)
-    if quarantine := QUARANTINE.get(dataset.name):
-        _delete(store, quarantine, _mended(store, quarantine, days, selection, files, failures))
+    if quarantine:
+        _delete(store, quarantine, _mended(quarantine, aside, selection, files, failures))
     lost = [each for each in lost if place_of(each) not in set(gone)]
     months = follow(store, dataset, days, files, gone=gone, lost=lost, threads=threads)
     return WriteReport(
@@ -128,8 +135,14 @@ def known_files(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> t
     for month in {record_key(dataset, day): day for day in days}.values():
         told = read_record(store, dataset, month) or {}
         recorded |= {place: each for place, each in told.items() if place[0] in wanted}
-    stored = [place_of(found) for day in days for found in day_objects(store, dataset, day)]
+    stored = _listed(store, dataset, days)
     return stored, lost_files(dataset, recorded, set(stored))
+
+
+def _listed(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> list[Place]:
+    """What lies in `by_date` on some days."""
+    found = in_parallel(store, lambda day: list(day_objects(store, dataset, day)), days)
+    return [place_of(each) for of_day in found for each in of_day]
 
 
 def place_of(found: DayObject) -> Place:
@@ -160,17 +173,13 @@ def _gone(
 
 
 def _mended(
-    store: ObjectStore,
     quarantine: Dataset,
-    days: Sequence[date],
+    stored: Sequence[Place],
     selection: Selection,
     files: Sequence[DayFile],
     failures: Sequence[Failure],
 ) -> list[Place]:
-    """The quarantined days of instruments that were read and have nothing set aside any more, or are gone."""
-    stored = [place_of(found) for day in days for found in day_objects(store, quarantine, day)]
-    if not stored:
-        return []
+    """Of the stored ones, quarantined days of instruments that were read and have nothing set aside, or are gone."""
     aside = [file for file in files if file.rejects]
     clean = {(file.day, file.instrument) for file in files if not file.rejects}
     gone = set(_gone(quarantine, stored, selection, aside, failures))
@@ -208,7 +217,12 @@ def follow(
     landed = landed_sums(files)
     records = record_targets(dataset, [*days, *(day for day, _ in landed)])
     targets = targets_of(store, dataset, [*landed, *gone])
-    months = publish(store, dataset, [*targets, *records], landed, lost=lost, leaving=gone, threads=threads)
+    # settling is about the other day layouts alone, publishing about what is made from `by_date`
+    months, _ = together(
+        store,
+        partial(publish, store, dataset, [*targets, *records], landed, lost=lost, leaving=gone, threads=threads),
+        partial(settle, store, dataset, [(file.day, file.instrument) for file in files if file.changed]),
+    )
     if gone:
         _delete(store, dataset, gone)
         again = [*targets_of(store, dataset, gone), *record_targets(dataset, [day for day, _ in gone])]
@@ -218,7 +232,7 @@ def follow(
             replace(looked[month.key], changed=True) if month.changed and month.key in looked else month
             for month in months
         ]
-    settle(store, dataset, [*((file.day, file.instrument) for file in files if file.changed), *gone])
+        settle(store, dataset, gone)
     return [month for month in months if month.layout != RECORD.name]
 
 
@@ -247,6 +261,10 @@ def publish(
 
 
 def _delete(store: ObjectStore, dataset: Dataset, gone: Iterable[Place]) -> None:
-    for day, instrument in gone:
+    """Deletes day files, each from `by_date` last."""
+
+    def delete(place: Place) -> None:
         for layout in reversed(dataset.day_layouts):
-            store.delete(dataset.path(layout, day, instrument))
+            store.delete(dataset.path(layout, *place))
+
+    in_parallel(store, delete, list(gone))

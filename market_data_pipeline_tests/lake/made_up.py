@@ -321,8 +321,11 @@ def contents(ground: Ground) -> dict[str, bytes | None]:
 class Watched:
     """A store that passes everything on, notes the calls, and lets a test step in between.
 
-    A `put` under several keys is passed on as several, so that a test may step in between those, too.
+    A `put` under several keys is passed on as several, so that a test may step in between those, too. It asks for one
+    call at a time, so that calls keep their order.
     """
+
+    transfers = 1
 
     def __init__(self, store: ObjectStore, step: Callable[[str, str], None] = lambda verb, key: None) -> None:
         self._store = store

@@ -80,6 +80,11 @@ class ObjectStore(Protocol):
         ...
 
     @property
+    def transfers(self) -> int:
+        """How many calls at once pay: one where a call keeps the machine busy, many where it waits for a network."""
+        ...
+
+    @property
     def bytes_written(self) -> int:
         """How many bytes of content this store has published so far; hard links and server-side copies are free."""
         ...

@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ __all__ = ["TAIL_BYTES", "GcsPinned", "GcsStore", "client_from_environment"]
 
 TAIL_BYTES = 256 * 1024
 """What `open` reads at once: the whole of a small object, the footer of a large one."""
+
+TRANSFERS = 16
+"""Requests at once. Each upload holds up to 16 MiB, so there are not many more than pay."""
 
 _REMEMBERED = 65_536
 _STAGED = "market-data-staged-"
@@ -60,6 +64,7 @@ class GcsStore:
         self._written = ByteCount()
         self._objects = Objects(client, self._retry)
         self._sizes: dict[tuple[Place, int], int] = {}
+        self._copying = ThreadPoolExecutor(TRANSFERS, "copy")
 
     def __repr__(self) -> str:
         return f"GcsStore({self._uri!r})"
@@ -68,6 +73,11 @@ class GcsStore:
     def uri(self) -> str:
         """`gs://…`."""
         return self._uri
+
+    @property
+    def transfers(self) -> int:
+        """So many that a processor is busy with requests while most of them are on their way."""
+        return TRANSFERS
 
     @property
     def bytes_written(self) -> int:
@@ -129,23 +139,19 @@ class GcsStore:
                 os.close(handle)
 
     def put(self, staged: Path, keys: Sequence[str], *, expect: Expect = ALWAYS, crc32c: int | None = None) -> None:
-        """Uploads the staged file under the first key and copies it to the others; raises ObjectChanged."""
+        """Uploads the staged file under the first key, then copies it to the others, at once; raises ObjectChanged."""
         check_change(keys, expect)
         first, *others = (self._place(key) for key in keys)
         wanted = None if expect is ALWAYS else _generation(first, expect)
-        upload = self._objects.upload
         with explained(first, "written"):
             content = Content.of(staged, crc32c)
-            generation = self._objects.publish(first, wanted, content, upload)
+            generation = self._objects.publish(first, wanted, content, self._objects.upload)
             self._remember(first, generation, content.size)
             self._written.add(content.size)
-        for place in others:
-            with explained(place, "written"):
-                try:
-                    self._objects.publish(place, None, content, self._objects.copier(first, generation))
-                except NotFound:  # somebody has replaced the first object: there is nothing left to copy from
-                    self._objects.publish(place, None, content, upload)
-                    self._written.add(content.size)
+        copies = [self._copying.submit(self._copy, content, first, generation, place) for place in others]
+        wait(copies)  # all of them, even after an error: what is staged may go once this returns
+        for copied in copies:
+            copied.result()
 
     def delete(self, key: str, *, expect: Expect = ALWAYS) -> None:
         """Removes an object; raises ObjectChanged."""
@@ -200,6 +206,14 @@ class GcsStore:
                     size = blob.size or 0  # some servers say nothing of a size of 0
                     self._remember(Place(place.bucket, blob.name), int(blob.generation), size)
                     yield ObjectInfo(key, size, _checksum(blob))
+
+    def _copy(self, content: Content, source: Place, generation: int, place: Place) -> None:
+        with explained(place, "written"):
+            try:
+                self._objects.publish(place, None, content, self._objects.copier(source, generation))
+            except NotFound:  # somebody has replaced the first object: there is nothing left to copy from
+                self._objects.publish(place, None, content, self._objects.upload)
+                self._written.add(content.size)
 
     def _remember(self, place: Place, generation: int, size: int) -> None:
         """A generation never changes, so its size may be kept; this saves `open` a request."""

@@ -8,6 +8,9 @@ from google.cloud import storage
 
 from market_data_pipeline.model.errors import SettingError
 
+_HOSTS = 10
+_CONNECTIONS = 64  # those of a step, and of readers beside it
+
 
 def without_background_requests() -> None:
     """Keeps clients from asking for each bucket's metadata, which newer ones do for telemetry, used or not.
@@ -16,6 +19,16 @@ def without_background_requests() -> None:
     setting is an environment variable; one that is set already stays as it is.
     """
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+
+
+def _for_many_requests(client: storage.Client) -> storage.Client:
+    """The client, with connections that stay open for as many requests at once as are made.
+
+    Its session keeps ten by itself; beyond these each request would have one of its own.
+    """
+    for adapter in client._http.adapters.values():  # the client gives its session out by no other name
+        adapter.init_poolmanager(connections=_HOSTS, maxsize=_CONNECTIONS)
+    return client
 
 
 def client_from_environment(emulator: str = "") -> storage.Client:
@@ -33,13 +46,15 @@ def client_from_environment(emulator: str = "") -> storage.Client:
     emulator = emulator or os.environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator:
         endpoint = emulator if "://" in emulator else f"http://{emulator}"
-        return storage.Client(
-            project=project or "emulator",
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            client_options={"api_endpoint": endpoint.rstrip("/")},
+        return _for_many_requests(
+            storage.Client(
+                project=project or "emulator",
+                credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+                client_options={"api_endpoint": endpoint.rstrip("/")},
+            )
         )
     try:
-        return storage.Client(project=project)
+        return _for_many_requests(storage.Client(project=project))
     except DefaultCredentialsError as error:
         raise SettingError(
             "no Google credentials were found: run `gcloud auth application-default login`, or let "
