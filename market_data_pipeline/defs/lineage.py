@@ -153,6 +153,11 @@ class Span:
     last: date
     assets: tuple[str, ...]
 
+    def holds(self, partition: Partition) -> bool:
+        """Whether a partition is one of them."""
+        name, day = partition
+        return name in self.assets and self.first <= day <= self.last
+
     def __str__(self) -> str:
         days = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
         return f"{', '.join(self.assets)} on {days}"
