@@ -1,12 +1,14 @@
 """The sensor that asks again for ticks that the source has changed, and for what was made from changed data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Self
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
+from dagster._core.storage.tags import PARTITION_NAME_TAG, RUN_FAILURE_REASON_TAG, SENSOR_NAME_TAG
 
 from market_data_pipeline.defs.going_on import end_dead_runs, said_of_runs
 from market_data_pipeline.defs.history import History
@@ -21,8 +23,11 @@ from market_data_pipeline.model.windows import as_day
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+NAME = "corrections"
 TAG = "market_data/correction"
 """The tag of the runs that are asked for: the place in Dagster's history of the newest change that they follow."""
+_TIMES = 3
+"""How many runs in a row may die before they are taken for runs that cannot succeed, such as for lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,18 @@ class Progress:
             (Span(as_day(first), as_day(last), tuple(names)), at) for first, last, names, at in told.get("asked", ())
         )
         return cls(tuple(asked), Looked.load(told.get("looked")))
+
+    def after(self, span: Span, newest: int, looked: Looked) -> Self:
+        """The same, once a run has been asked for; another one for the same takes the first one's place."""
+        others = (each for each in self.asked if each[0] != span)
+        return replace(self, asked=(*others, (span, newest)), looked=looked)
+
+    def without(self, dead: Collection[Span]) -> Self:
+        """The same, as if runs that died had not been asked for."""
+        looked = self.looked
+        for span in dead:
+            looked = looked.due_again(span)
+        return replace(self, asked=tuple(each for each in self.asked if each[0] not in dead), looked=looked)
 
     def dump(self) -> str:
         """The cursor."""
@@ -76,7 +93,7 @@ def corrections_sensor(
     history = History(lineage, selection)
 
     @dg.sensor(
-        name="corrections",
+        name=NAME,
         job=job,
         minimum_interval_seconds=30,
         description="Materializes again the ticks that have changed in a folder of files, and what was made from ticks "
@@ -87,15 +104,15 @@ def corrections_sensor(
         progress = Progress.load(context.cursor)
         if not_yet := _not_yet(instance, history):
             return _skipped(progress, not_yet)
+        progress = progress.without([span for span, _ in progress.asked if _died(instance, span)])
         made = _materialized(instance, history.names)
         why: list[str] = []
         # all days that were sent again come first: what follows from several of them is then made once
         if progress.looked.next_run is None:
             found = outdated(instance, history, made, lineage, selection, progress.asked)
-            progress = replace(progress, asked=still_asked(progress.asked, found))
+            progress = replace(progress, asked=still_asked(progress.asked, found, progress.looked.at(Stage.ASKED)))
             if span := found.next_run(made, lineage):
-                asked = (*progress.asked, (span, found.newest))
-                return _asked(span, replace(progress, asked=asked), found.newest)
+                return _asked(span, progress.after(span, found.newest, progress.looked), found.newest)
             why += found.said()
             if watch is not None:
                 try:
@@ -104,7 +121,7 @@ def corrections_sensor(
                     why.append(f"the source cannot be looked at: {error}")
         if (changed := progress.looked.next_run) is not None:
             newest = max((place for places in made.values() for place in places.values()), default=0)
-            return _asked(changed, replace(progress, looked=progress.looked.asked_for(changed)), newest)
+            return _asked(changed, progress.after(changed, newest, progress.looked.asked_for(changed)), newest)
         if failed := progress.looked.at(Stage.ASKED):
             name, day = failed[0]
             why.append(
@@ -125,6 +142,25 @@ def _not_yet(instance: dg.DagsterInstance, history: History) -> str | None:
         return f"Dagster's history is being read, {history.partitions:,} materializations until now"
     # one that has begun meanwhile may have read before a change, and would end after all was looked at
     return said_of_runs(instance)
+
+
+def _died(instance: dg.DagsterInstance, span: Span) -> bool:
+    """Whether the newest run that was asked for ended by no fault of its own: killed, or its process never came up.
+
+    Such a one is asked for again, but for one that died like `_TIMES` in a row.
+    """
+    days = span_tags(span.first, span.last)
+    tags = {SENSOR_NAME_TAG: NAME, **days["tags"]}
+    if "partition_key" in days:
+        tags[PARTITION_NAME_TAG] = days["partition_key"]
+    keys = {dg.AssetKey(name) for name in span.assets}
+    runs = [run for run in instance.get_runs(dg.RunsFilter(tags=tags)) if run.asset_selection == keys][:_TIMES]
+    dead = [
+        run.status is dg.DagsterRunStatus.FAILURE
+        and run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value
+        for run in runs
+    ]
+    return bool(dead) and dead[0] and not (len(dead) == _TIMES and all(dead))
 
 
 def _asked(span: Span, progress: Progress, newest: int) -> dg.SensorResult:

@@ -61,8 +61,9 @@ def lineage(recipe: Recipe) -> Lineage:
     }
     made["technical_features"] = {**dict.fromkeys(["trades", *books], _BESIDE), **looked_back_on}
     made["fundamental_features"] = {
-        **dict.fromkeys(["derivative_ticker", "liquidations"], _BESIDE),
-        "options_chain": replace(_BESIDE, across=True),
+        "derivative_ticker": _BESIDE,
+        # one instrument's liquidations tell that its venue's are known, so that others had none
+        **dict.fromkeys(["liquidations", "options_chain"], replace(_BESIDE, across=True)),
         "instruments": _SAME_DAY,
         **dict.fromkeys((candles(name).name for name in TIMEFRAMES), replace(_SAME_DAY, across=True)),
     }
@@ -151,6 +152,11 @@ class Span:
     first: date
     last: date
     assets: tuple[str, ...]
+
+    def holds(self, partition: Partition) -> bool:
+        """Whether a partition is one of them."""
+        name, day = partition
+        return name in self.assets and self.first <= day <= self.last
 
     def __str__(self) -> str:
         days = f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"

@@ -108,16 +108,19 @@ def outdated(
     for partition, changes in within.items():
         if stopped := list(filter(blocked, changes)):
             found.held[partition] = stopped
-        elif any(_holds(span, partition) and at >= max(each.at for each in changes) for span, at in asked):
+        elif any(span.holds(partition) and at >= max(each.at for each in changes) for span, at in asked):
             found.again[partition] = changes
         else:
             found.due[partition] = changes
     return found
 
 
-def still_asked(asked: Iterable[tuple[Span, int]], found: Outdated) -> tuple[tuple[Span, int], ...]:
-    """Of what has been asked for, that which is not made yet."""
-    return tuple((span, at) for span, at in asked if any(_holds(span, each) for each in found.again))
+def still_asked(
+    asked: Iterable[tuple[Span, int]], found: Outdated, ticks: Iterable[Partition]
+) -> tuple[tuple[Span, int], ...]:
+    """Of what has been asked for, that which is not made yet, or whose `ticks` are not known to have been read."""
+    waiting = [*found.again, *ticks]
+    return tuple((span, at) for span, at in asked if any(span.holds(each) for each in waiting))
 
 
 class _Ours(dict[frozenset[str], frozenset[str]]):
@@ -154,11 +157,6 @@ class _Blocked:
                 told = entry.asset_check_evaluation_data
                 return not told.passed and told.severity is dg.AssetCheckSeverity.ERROR
         return False
-
-
-def _holds(span: Span, partition: Partition) -> bool:
-    name, day = partition
-    return name in span.assets and span.first <= day <= span.last
 
 
 def _first(partitions: Mapping[Partition, object]) -> tuple[Partition, str]:

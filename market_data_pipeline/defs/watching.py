@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import Self
@@ -64,13 +64,18 @@ class Looked:
 
     def asked_for(self, span: Span) -> "Looked":
         """The same, once a run has been asked for."""
-        return Looked(
-            {
-                (name, day): (state, Stage.ASKED if name in span.assets and span.first <= day <= span.last else stage)
-                for (name, day), (state, stage) in self.changed.items()
-            },
-            self.goes_on,
-        )
+        return self._moved(span, Stage.DUE, Stage.ASKED)
+
+    def due_again(self, span: Span) -> "Looked":
+        """The same, once a run that had been asked for has died."""
+        return self._moved(span, Stage.ASKED, Stage.DUE)
+
+    def _moved(self, span: Span, before: Stage, after: Stage) -> "Looked":
+        changed = {
+            each: (state, after if stage is before and span.holds(each) else stage)
+            for each, (state, stage) in self.changed.items()
+        }
+        return replace(self, changed=changed)
 
 
 class Watch:

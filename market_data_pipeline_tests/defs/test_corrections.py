@@ -8,6 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.storage.tags import PARTITION_NAME_TAG, SENSOR_NAME_TAG
 
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.corrections import Progress
@@ -199,6 +201,52 @@ def test_a_run_that_fails_holds_up_what_follows_from_it(few: Pipeline, source: S
     assert few.run(day(7), day(9), assets=["key:ohlcv_1m+"]).clean
     (request,) = tick(few, told.cursor).run_requests or ()
     assert span_of(request).first == day(10)
+
+
+def ended(running: Pipeline, request: dg.RunRequest, reason: RunFailureReason | None = None) -> None:
+    """A run for a request as the daemon starts it, that failed; killed, without a reason."""
+    tags = {SENSOR_NAME_TAG: "corrections", **request.tags}
+    if request.partition_key:
+        tags[PARTITION_NAME_TAG] = request.partition_key
+    run = running.instance.create_run_for_job(
+        running.defs.resolve_job_def("daily"),
+        tags=tags,
+        asset_selection=frozenset(request.asset_selection or ()),
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    running.instance.report_run_failed(run, job_failure_data=JobFailureData(None, failure_reason=reason))
+
+
+def test_a_run_that_was_killed_is_asked_for_again_but_not_for_ever(few: Pipeline, source: SmallSource) -> None:
+    first = settle(few)
+    source.salt[day(8), BTC] = 1
+    assert few.run(day(8), assets=["trades"]).clean
+    told = tick(few, first.cursor)
+    requests = told.run_requests or []
+    for _ in range(2):
+        ended(few, requests[0])
+        told = tick(few, told.cursor)
+        assert told.run_requests == requests
+    ended(few, requests[0])
+    told = tick(few, told.cursor)
+    assert not told.run_requests
+    assert "did not succeed" in str(told.skip_message)
+    # another change is another reason
+    source.salt[day(9), BTC] = 1
+    assert few.run(day(9), assets=["trades"]).clean
+    assert settle(few, told.cursor).partitions["ohlcv_1m"] == days(8, 9, 10)
+
+
+def test_a_run_whose_step_failed_is_not_asked_for_again(few: Pipeline, source: SmallSource) -> None:
+    first = settle(few)
+    source.salt[day(8), BTC] = 1
+    assert few.run(day(8), assets=["trades"]).clean
+    told = tick(few, first.cursor)
+    (request,) = told.run_requests or ()
+    ended(few, request)
+    told = tick(few, told.cursor)
+    ended(few, request, RunFailureReason.STEP_FAILURE)
+    assert not tick(few, told.cursor).run_requests
 
 
 def test_progress_goes_through_the_cursor() -> None:

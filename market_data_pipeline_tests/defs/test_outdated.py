@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from market_data_pipeline import MarketDataLake
 from market_data_pipeline.defs import candle_assets, going_on
 from market_data_pipeline.defs import history as history_module
 from market_data_pipeline.defs.build import build_definitions
@@ -463,6 +464,24 @@ def test_rows_made_from_others_need_a_run_of_all_that_the_settings_have() -> Non
     assert missing("binance:*", across=True) == {ETH.id, ALL}
     # rows of an instrument that others asked for are made from those of others, too
     assert missing(BTC.id, across=True) == {ALL}
+
+
+def test_liquidations_of_one_instrument_reach_the_features_of_its_venues_others(tmp_path: Path) -> None:
+    """They show that the venue's are known, so another one's missing file means that it had none."""
+    settings = Settings(lake=str(tmp_path), selection=Selection.of("binance-futures:Perp:*"))
+    btc, eth = (f"binance-futures:Perp:{base}-USDT" for base in ("BTC", "ETH"))
+
+    def counted() -> bool:
+        features = MarketDataLake(tmp_path).features(eth, "fundamental_features", day(8), day(9), timeframe="1m")
+        return bool(features.column("long_liquidation_count").null_count < features.num_rows)
+
+    with pipeline(settings) as running:
+        assert running.run(day(8), assets=["instruments", "trades", "ohlcv_1m", "fundamental_features"]).succeeded
+        assert not counted()
+        only = Pipeline(build_definitions(replace(settings, selection=Selection.of(btc))), running.instance)
+        assert only.run(day(8), assets=["liquidations", "fundamental_features"]).succeeded
+        assert settle(running).partitions == {"fundamental_features": days(8)}
+    assert counted()
 
 
 @pytest.mark.parametrize(

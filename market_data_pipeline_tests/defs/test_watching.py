@@ -24,7 +24,7 @@ from market_data_pipeline.sources.files.source import FilesSource
 from market_data_pipeline.sources.sample.source import SampleSource
 from market_data_pipeline.transforms.signals import Recipe
 from market_data_pipeline_tests.defs.running import Pipeline, SmallSource, pipeline
-from market_data_pipeline_tests.defs.test_corrections import span_of, tick
+from market_data_pipeline_tests.defs.test_corrections import ended, span_of, tick
 from market_data_pipeline_tests.defs.vendor_days import HEADER, file_of, write, write_days
 from market_data_pipeline_tests.parity import objects
 
@@ -247,6 +247,18 @@ def test_what_cannot_be_read_is_asked_for_once_in_each_state(ticks: Watched) -> 
     assert ticks.settle() == []
     assert "could not be read" not in ticks.reason
     assert len(ticks.stored(8)) == 2
+
+
+def test_ticks_whose_run_was_killed_are_asked_for_again_but_not_for_ever(ticks: Watched) -> None:
+    for number in (8, 10):
+        ticks.resend(number)
+    assert not ticks.tick().run_requests
+    for _ in range(3):
+        (request,) = ticks.tick().run_requests or ()
+        assert span_of(request) == Span(day(8), day(8), ("trades",))
+        ended(ticks.running, request)
+    assert ticks.settle() == [(Span(day(10), day(10), ("trades",)), True)]
+    assert "trades of 2024-08-08 changed in the source, was asked for, and could not be read" in ticks.reason
 
 
 def test_a_file_that_still_changes_is_left_in_peace(ticks: Watched) -> None:
