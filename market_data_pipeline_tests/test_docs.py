@@ -86,7 +86,7 @@ def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytes
     # each expression statement of the snippet is a question to the lake
     questions = [part for part in ast.parse(snippet).body if isinstance(part, ast.Expr)]
     exec(snippet, results)
-    assert len(questions) == 6
+    assert len(questions) == 7
     for question in questions:
         answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
         assert len(answer) > 0, ast.unparse(question)
