@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from market_data_pipeline.lake import parquet
+from market_data_pipeline.lake import encoding
 from market_data_pipeline.lake.month_rows import digest_of_files
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.lake.repaired import Repaired, repair
@@ -159,7 +159,7 @@ def test_rows_that_only_month_files_have_come_back(
 ) -> None:
     with monkeypatch.context() as patch:
         if record == "of another encoder":
-            patch.setattr(parquet, "_DICTIONARY_PAGE", 1)  # no column has a dictionary
+            patch.setattr(encoding, "parquet_writer", lambda file, schema, _: pq.ParquetWriter(file, schema))
         candles(ground)
     rows = Look(ground).rows(HOURLY)
     ground.store.delete(BY_DATE)
