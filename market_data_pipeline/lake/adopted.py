@@ -249,7 +249,7 @@ def _wrong_rows(file: pq.ParquetFile, dataset: Dataset, found: DayObject) -> Ite
                 yield f"column {name} says {', '.join(map(str, sorted(map(str, told))))}, its path {expected[name]}"
                 return
         own = _own(table, dataset)
-        if dataset.order[0] == "timestamp":
+        if dataset.by_time:
             stamps = times(own)
             if not in_order(stamps) or (last is not None and stamps[0] < last):
                 yield f"its rows from row {at:,} on are not in order of timestamp; sort them, ties as they are"

@@ -36,8 +36,7 @@ def write_day_file(
         LakeError: a batch does not have the dataset's own schema.
     """
     checked = (_checked(batch, dataset, instrument, day) for batch in batches)
-    by_time = dataset.order[0] == "timestamp"
-    chunks = chunks_by_time(checked, dataset.row_group_rows) if by_time else _whole(checked)
+    chunks = chunks_by_time(checked, dataset.row_group_rows) if dataset.by_time else _whole(checked)
     first = deque(islice(chunks, 2))
     if not first:
         return Span(0)
@@ -83,7 +82,7 @@ def _encoded(rows: pa.Table, codec: Codec) -> pa.Buffer:
 
 
 def _span(rows: pa.Table, dataset: Dataset) -> Span:
-    if dataset.order[0] != "timestamp":
+    if not dataset.by_time:
         return Span(rows.num_rows)
     stamps = rows.column("timestamp")  # in order
     return Span(rows.num_rows, stamps[0].as_py(), stamps[-1].as_py())

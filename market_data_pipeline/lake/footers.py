@@ -4,10 +4,10 @@ A footer is one struct in Thrift's compact protocol (its fields: `parquet.thrift
 that moves only the places of its columns and its number are changed; all else stays the bytes that they were.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import pyarrow as pa
 
@@ -16,6 +16,9 @@ _TAIL = 8  # the length of the footer, and the magic
 _ROWS, _GROUPS, _PAIRS = 3, 4, 5  # fields of the file's struct
 _COLUMNS, _BYTES, _GROUP_ROWS, _START, _SIZE, _NUMBER = 1, 2, 3, 5, 6, 7  # of a row group's
 _COLUMN = {2: "place", 3: {9: "place", 10: "place", 11: "place", 14: "elsewhere"}, 4: "elsewhere", 6: "elsewhere"}
+_Item = TypeVar("_Item")
+Fields = Mapping[int, tuple[int, bytes]]
+"""The kind and the bytes of some fields of a struct."""
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _, _, _STRUCT = range(1, 13)
 _FIXED = {_TRUE: 0, _FALSE: 0, _BYTE: 1, _DOUBLE: 8}
 
@@ -31,6 +34,13 @@ class Column:
 
     content: bytes
     spots: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def parse(cls, content: bytes, at: int) -> tuple[Self, int]:
+        """The column whose struct begins at `at`, and where it ends."""
+        spots: list[tuple[str, int, int]] = []
+        end = _walk(content, at, _COLUMN, spots)
+        return cls(content[at:end], tuple((name, first - at, last - at) for name, first, last in spots)), end
 
     def moved(self, shift: int) -> bytes:
         """The struct when its bytes lie so much further on."""
@@ -53,28 +63,13 @@ class RowGroup:
     """
 
     columns: tuple[Column, ...]
-    fields: Mapping[int, tuple[int, bytes]]
+    fields: Fields
 
     @classmethod
-    def parse(cls, content: bytes, at: int = 0) -> tuple[Self, int]:
+    def parse(cls, content: bytes, at: int) -> tuple[Self, int]:
         """The row group whose struct begins at `at`, and where it ends."""
-        columns: list[Column] = []
-        fields: dict[int, tuple[int, bytes]] = {}
-        field = 0
-        while head := content[at]:
-            field, kind, at = _field(content, at, field, head)
-            begin = at
-            if field == _COLUMNS:
-                count, _, at = _listed(content, at)
-                for _ in range(count):
-                    spots: list[tuple[str, int, int]] = []
-                    begin, at = at, _walk(content, at, _COLUMN, spots)
-                    places = tuple((name, first - begin, last - begin) for name, first, last in spots)
-                    columns.append(Column(content[begin:at], places))
-            else:
-                at = _end(content, at, kind)
-                fields[field] = kind, content[begin:at]
-        return cls(tuple(columns), fields), at + 1
+        columns, fields, end = _taken_apart(content, at, _COLUMNS, Column.parse)
+        return cls(columns, fields), end
 
     def _number(self, field: int) -> int:
         return _signed(_varint(self.fields[field][1], 0)[0])
@@ -115,8 +110,7 @@ class RowGroup:
         numbers = {_BYTES: sum(group._number(_BYTES) for group in (self, *beside)), _START: start, _SIZE: at - start}
         numbers |= {_NUMBER: number} if _NUMBER in self.fields else {}
         fields = {field: (self.fields[field][0], _as_varint(_unsigned(value))) for field, value in numbers.items()}
-        listed = _list_head(len(columns), _STRUCT) + b"".join(columns)
-        return _struct({**self.fields, **fields, _COLUMNS: (_LIST, listed)})
+        return _struct({**self.fields, **fields, _COLUMNS: _structs(columns)})
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,7 @@ class Footer:
         groups: the row groups.
     """
 
-    fields: Mapping[int, tuple[int, bytes]]
+    fields: Fields
     groups: tuple[RowGroup, ...]
 
     @classmethod
@@ -155,21 +149,8 @@ class Footer:
     @classmethod
     def parse(cls, content: bytes) -> Self:
         """Takes a footer apart."""
-        fields: dict[int, tuple[int, bytes]] = {}
-        groups: list[RowGroup] = []
-        field = at = 0
-        while head := content[at]:
-            field, kind, at = _field(content, at, field, head)
-            begin = at
-            if field == _GROUPS:
-                count, _, at = _listed(content, at)
-                for _ in range(count):
-                    group, at = RowGroup.parse(content, at)
-                    groups.append(group)
-            else:
-                at = _end(content, at, kind)
-                fields[field] = kind, content[begin:at]
-        return cls(fields, tuple(groups))
+        groups, fields, _ = _taken_apart(content, 0, _GROUPS, RowGroup.parse)
+        return cls(fields, groups)
 
     def like(self, other: "Footer") -> bool:
         """Whether both are of files with the same columns, by the same version of the same library."""
@@ -180,13 +161,38 @@ class Footer:
 
     def holding(self, groups: Sequence[bytes], rows: int) -> bytes:
         """The footer, and what ends the file, with these row groups instead."""
-        listed = _list_head(len(groups), _STRUCT) + b"".join(groups)
-        fields = {**self.fields, _ROWS: (_I64, _as_varint(_unsigned(rows))), _GROUPS: (_LIST, listed)}
+        fields = {**self.fields, _ROWS: (_I64, _as_varint(_unsigned(rows))), _GROUPS: _structs(groups)}
         content = _struct(fields)
         return content + len(content).to_bytes(4, "little") + MAGIC
 
 
-def _struct(fields: Mapping[int, tuple[int, bytes]]) -> bytes:
+def _taken_apart(
+    content: bytes, at: int, listed: int, parse: Callable[[bytes, int], tuple[_Item, int]]
+) -> tuple[tuple[_Item, ...], Fields, int]:
+    """The struct that begins at `at`: the structs of the list in one field, the other fields, and where it ends."""
+    items: list[_Item] = []
+    fields: dict[int, tuple[int, bytes]] = {}
+    field = 0
+    while head := content[at]:
+        field, kind, at = _field(content, at, field, head)
+        begin = at
+        if field == listed:
+            count, _, at = _listed(content, at)
+            for _ in range(count):
+                item, at = parse(content, at)
+                items.append(item)
+        else:
+            at = _end(content, at, kind)
+            fields[field] = kind, content[begin:at]
+    return tuple(items), fields, at + 1
+
+
+def _structs(structs: Sequence[bytes]) -> tuple[int, bytes]:
+    """The kind and the bytes of a list of structs."""
+    return _LIST, _list_head(len(structs), _STRUCT) + b"".join(structs)
+
+
+def _struct(fields: Fields) -> bytes:
     parts, before = [], 0
     for field, (kind, value) in sorted(fields.items()):
         parts += [bytes([(field - before) << 4 | kind]), value]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.stores.contract import ObjectStore, Pinned
 from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
 
@@ -61,6 +61,11 @@ def parquet_file(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -
     return pq.ParquetFile(file, metadata=metadata, pre_buffer=ahead, page_checksum_verification=True)
 
 
+def at_once(pinned: Pinned, most: int) -> pa.NativeFile:
+    """An object of up to so many bytes in memory, for footer and pages would be read one by one; else as it is."""
+    return pa.BufferReader(pinned.file.read_buffer()) if pinned.info.size <= most else pinned.file
+
+
 @contextmanager
 def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.ParquetFile]:
     """One object as Parquet, held at what it is now; errors while it is open name it, and give this advice.
@@ -72,8 +77,7 @@ def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.Parque
         LakeError: it cannot be read.
     """
     with store.open(key) as pinned, explained(store.uri_of(key), advice):
-        small = pinned.info.size <= _AT_ONCE
-        yield parquet_file(pa.BufferReader(pinned.file.read_buffer()) if small else pinned.file)
+        yield parquet_file(at_once(pinned, _AT_ONCE))
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
@@ -167,7 +171,7 @@ def _statistics(metadata: pq.FileMetaData, group: int, leaf: int) -> pq.Statisti
 
 def span_of(metadata: pq.FileMetaData, dataset: Dataset) -> Span:
     """Rows and times of a file, from its footer alone; raises ArrowInvalid as `row_group_times` does."""
-    if dataset.order[0] != "timestamp" or not metadata.num_rows:
+    if not dataset.by_time or not metadata.num_rows:
         return Span(metadata.num_rows)
     bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
     return Span(metadata.num_rows, min(low for low, _ in bounds), max(high for _, high in bounds))

@@ -4,9 +4,9 @@ For each question the reader takes the layout that touches the fewest objects, r
 that are needed, and makes the partition columns from the path instead of decoding them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from market_data_pipeline.lake.quarantine import stored_rejects
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.stores.parallel import parallel
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import (
     DATASETS,
@@ -136,7 +137,7 @@ class MarketDataLake:
             window = question.window
             return list(self.stream_ticks(instrument, data_type, window.start, window.end, columns=names))
 
-        return _table(asked, names, chain.from_iterable(_parallel(read, self._tick_instruments(question))))
+        return _table(asked, names, chain.from_iterable(parallel(read, self._tick_instruments(question), _THREADS)))
 
     def stream_ticks(
         self,
@@ -155,7 +156,7 @@ class MarketDataLake:
         """
         asked = dataset(data_type, Kind.TICKS)
         names = _columns(asked, columns)
-        one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
+        one = _named(instrument)
         # a bounded number of files is open at a time
         for window in Window.of(start, end).parts(_OPEN_DAYS):
             with TickSeries(self._store, asked, one, window.days(beside=1)) as series:
@@ -191,7 +192,7 @@ class MarketDataLake:
         """
         asked = dataset(data_type, Kind.TICKS)
         names = _columns(asked, columns)
-        one = instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
+        one = _named(instrument)
         wanted = [Window.of(start, end) for start, end in windows]
         found: list[list[pa.Table]] = [[] for _ in wanted]
 
@@ -276,7 +277,8 @@ class MarketDataLake:
         question = _question(asked, instruments, start, end, venue, instrument_type)
         layout = best_layout(question)
         found = pieces(self._store, question, layout)
-        tables = chain.from_iterable(_parallel(lambda piece: read_piece(self._store, question, piece, names), found))
+        read = partial(read_piece, self._store, question, columns=names)
+        tables = chain.from_iterable(parallel(read, found, _THREADS))
         if layout.per_instrument:
             return _table(asked, names, tables)
         grouped = _table(asked, [*dict.fromkeys([*names, "instrument_id"])], tables)
@@ -400,7 +402,7 @@ class MarketDataLake:
             }
 
         places = [(day, instrument) for day in days for instrument in sorted(named, key=str)]
-        return pa.Table.from_pylist(list(_parallel(describe, places)), _COVERAGE)
+        return pa.Table.from_pylist(list(parallel(describe, places, _THREADS)), _COVERAGE)
 
     def fingerprint(
         self,
@@ -443,6 +445,10 @@ def _dataset(name: str, kind: Kind | None = None) -> Dataset:
     return dataset(name, kind)
 
 
+def _named(instrument: str | Instrument) -> Instrument:
+    return instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
+
+
 def _columns(asked: Dataset, columns: Sequence[str] | None) -> list[str]:
     known: list[str] = asked.schema.names
     if columns is None:
@@ -473,15 +479,6 @@ def _question(
     instrument_type: str | None,
 ) -> Question:
     return Question(asked, Selection.of(instruments), Window.of(start, end), _narrowed(venue, instrument_type))
-
-
-def _parallel(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """The results in order; threads only where there is more than one item."""
-    if len(items) < 2:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(_THREADS, "read") as pool:
-        yield from pool.map(work, items)
 
 
 def _table(asked: Dataset, names: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:

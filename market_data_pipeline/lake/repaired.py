@@ -222,12 +222,12 @@ def _mend_month_files(
 
 def _of_another_tool(store: ObjectStore, found: Difference) -> bool:
     """Whether a month file is a Parquet file that this lake has not put together, and of which rows nobody can tell."""
-    told = True
+    foreign = False
     with suppress(LakeError), opened(store, found.key) as file:
-        told = MONTH_DIGESTS in (file.metadata.metadata or {})
+        foreign = MONTH_DIGESTS not in (file.metadata.metadata or {})
         held_in_month(file)
-        told = True
-    return not told
+        foreign = False  # it tells
+    return foreign
 
 
 def _held(store: ObjectStore, dataset: Dataset, found: Difference) -> set[Place]:

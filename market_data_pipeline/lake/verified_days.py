@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 
@@ -11,16 +10,18 @@ import pyarrow as pa
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, What, mending, of_day_file, restoring
-from market_data_pipeline.lake.parquet import explained, parquet_file
+from market_data_pipeline.lake.parquet import at_once, explained, parquet_file
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.stores.content import crc32c_of
-from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore, Pinned
+from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
+from market_data_pipeline.lake.stores.parallel import parallel
 from market_data_pipeline.lake.survey import Group, group_of
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectChanged, ObjectNotFound
 from market_data_pipeline.model.layouts import Layout
 
-_SMALL = 8 << 20
+SMALL = 8 << 20
+"""Bytes of an object that is read at once where all of it is looked at."""
 _THREADS = 8
 
 
@@ -58,11 +59,7 @@ def _listed(
     def listed(folder: tuple[date, Group]) -> list[DayObject]:
         return list(day_objects(store, dataset, folder[0], layout, **dict(folder[1])))
 
-    if len(folders) < 2:
-        found = [listed(folder) for folder in folders]
-    else:
-        with ThreadPoolExecutor(_THREADS, "list") as pool:
-            found = list(pool.map(listed, folders))
+    found = list(parallel(listed, folders, _THREADS))
     return {(each.day, each.instrument): each.info for of_folder in found for each in of_folder}
 
 
@@ -94,7 +91,7 @@ def _against_record(info: ObjectInfo | None, told: Sum | None) -> What | None:
 def _read(store: ObjectStore, info: ObjectInfo, told: Sum | None) -> What | None:
     try:
         with store.open(info.key) as pinned, explained(store.uri_of(info.key)):
-            file = at_once(pinned)
+            file = at_once(pinned, SMALL)
             if told is None:  # its pages have checksums of their own
                 deque(parquet_file(file).iter_batches(), maxlen=0)
                 return None
@@ -107,11 +104,6 @@ def _read(store: ObjectStore, info: ObjectInfo, told: Sum | None) -> What | None
     except LakeError as error:
         return Kind.UNREADABLE, f"cannot be read ({error.__cause__ or error})", "a Parquet file"
     return None if rows == told.rows else (Kind.ROWS, f"{rows:,} rows", f"{told.rows:,}, as recorded")
-
-
-def at_once(pinned: Pinned) -> pa.NativeFile:
-    """A small object's content in memory, as footer and pages would be fetched one by one; a large one as it is."""
-    return pa.BufferReader(pinned.file.read()) if pinned.info.size <= _SMALL else pinned.file
 
 
 def content_crc32c(file: pa.NativeFile) -> int:

@@ -16,12 +16,12 @@ from market_data_pipeline.lake.day_files import Place
 from market_data_pipeline.lake.differences import Difference, Kind, mending, of_day_file, restoring
 from market_data_pipeline.lake.month_rows import MonthRows, digest_of_files, members_of, of_group
 from market_data_pipeline.lake.months import Target, targets_of
-from market_data_pipeline.lake.parquet import explained, opened, parquet_file, row_group_days
+from market_data_pipeline.lake.parquet import at_once, explained, opened, parquet_file, row_group_days
 from market_data_pipeline.lake.records import Sum
 from market_data_pipeline.lake.splicing import month_digests
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.lake.survey import Group
-from market_data_pipeline.lake.verified_days import DayFiles, at_once
+from market_data_pipeline.lake.verified_days import SMALL, DayFiles
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.layouts import Layout
@@ -184,7 +184,7 @@ class _Months:
 
     def _read(self, key: str) -> Iterator[pa.Table]:
         with self.store.open(key) as pinned, explained(self.store.uri_of(key)):
-            for batch in parquet_file(at_once(pinned)).iter_batches(_BATCH):
+            for batch in parquet_file(at_once(pinned, SMALL)).iter_batches(_BATCH):
                 yield pa.Table.from_batches([batch])
 
     def _differs(self, target: Target, day: date | None, kind: Kind, found: str, expected: str) -> Difference:

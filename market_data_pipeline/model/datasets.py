@@ -171,6 +171,11 @@ class Dataset:
         return self.layouts[0].per_instrument
 
     @property
+    def by_time(self) -> bool:
+        """True where an instrument's rows are in order of `timestamp`."""
+        return self.order[0] == "timestamp"
+
+    @property
     def codec(self) -> Codec:
         """How its files are compressed: ticks, which are many, for their size; what is small, for the time of a read.
 

@@ -188,11 +188,16 @@ def test_a_run_that_goes_on_is_waited_for(few: Pipeline, source: SmallSource) ->
     assert settle(few, held.cursor).partitions["ohlcv_1m"] == days(7, 8, 9)
 
 
-def test_a_run_that_fails_holds_up_what_follows_from_it(few: Pipeline, source: SmallSource) -> None:
-    first = settle(few)
+def after_a_change(running: Pipeline, source: SmallSource) -> SensorExecutionData:
+    """What the sensor asks for when a day was sent again and read."""
+    first = settle(running)
     source.salt[day(8), BTC] = 1
-    assert few.run(day(8), assets=["trades"]).clean
-    asked = tick(few, first.cursor)
+    assert running.run(day(8), assets=["trades"]).clean
+    return tick(running, first.cursor)
+
+
+def test_a_run_that_fails_holds_up_what_follows_from_it(few: Pipeline, source: SmallSource) -> None:
+    asked = after_a_change(few, source)
     assert asked.run_requests  # which then fails before it makes anything
     told = tick(few, asked.cursor)
     assert not told.run_requests
@@ -218,10 +223,7 @@ def ended(running: Pipeline, request: dg.RunRequest, reason: RunFailureReason | 
 
 
 def test_a_run_that_was_killed_is_asked_for_again_but_not_for_ever(few: Pipeline, source: SmallSource) -> None:
-    first = settle(few)
-    source.salt[day(8), BTC] = 1
-    assert few.run(day(8), assets=["trades"]).clean
-    told = tick(few, first.cursor)
+    told = after_a_change(few, source)
     requests = told.run_requests or []
     for _ in range(2):
         ended(few, requests[0])
@@ -238,10 +240,7 @@ def test_a_run_that_was_killed_is_asked_for_again_but_not_for_ever(few: Pipeline
 
 
 def test_a_run_whose_step_failed_is_not_asked_for_again(few: Pipeline, source: SmallSource) -> None:
-    first = settle(few)
-    source.salt[day(8), BTC] = 1
-    assert few.run(day(8), assets=["trades"]).clean
-    told = tick(few, first.cursor)
+    told = after_a_change(few, source)
     (request,) = told.run_requests or ()
     ended(few, request)
     told = tick(few, told.cursor)

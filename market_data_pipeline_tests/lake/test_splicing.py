@@ -190,9 +190,9 @@ def test_a_footer_that_tells_of_bytes_that_the_file_does_not_have_is_refused(
 
 def _telling(group: RowGroup, field: int, number: int) -> bytes:
     """The row group's struct with another number in one of its fields."""
-    columns = footers._list_head(len(group.columns), footers._STRUCT) + b"".join(c.content for c in group.columns)
+    columns = footers._structs([column.content for column in group.columns])
     told = group.fields[field][0], _varint(number << 1 ^ number >> 63)
-    return footers._struct({**group.fields, footers._COLUMNS: (footers._LIST, columns), field: told})
+    return footers._struct({**group.fields, footers._COLUMNS: columns, field: told})
 
 
 def _varint(value: int) -> bytes:

@@ -1,6 +1,6 @@
-"""Several calls to a store at once, as far as that pays."""
+"""Several calls at once: of reads as they are told, to a store as far as that pays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -8,6 +8,15 @@ from market_data_pipeline.lake.stores.contract import ObjectStore
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+def parallel(work: Callable[[_Item], _Result], items: Sequence[_Item], at_once: int) -> Iterator[_Result]:
+    """The results in the items' order; threads only where there is more than one item, and more than one at once."""
+    if min(at_once, len(items)) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(at_once, "parallel") as pool:
+        yield from pool.map(work, items)
 
 
 def in_parallel(store: ObjectStore, work: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
@@ -18,11 +27,7 @@ def in_parallel(store: ObjectStore, work: Callable[[_Item], _Result], items: Seq
         work: is called with each item.
         items: what there is to do.
     """
-    at_once = min(store.transfers, len(items))
-    if at_once < 2:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(at_once, "store") as pool:
-        return list(pool.map(work, items))
+    return list(parallel(work, items, store.transfers))
 
 
 def together(store: ObjectStore, *calls: Callable[[], Any]) -> list[Any]:
