@@ -103,6 +103,12 @@ def _checked(
             f"rows of {dataset.name} for {instrument or 'all instruments'} on {day} do not have the declared columns:\n"
             f"  found    {_columns(batch.schema)}\n  expected {_columns(dataset.own_schema)}"
         )
+    for field in dataset.own_schema:
+        if not field.nullable and batch.column(field.name).null_count:
+            raise LakeError(
+                f"rows of {dataset.name} for {instrument or 'all instruments'} on {day} have a null in column "
+                f"{field.name}, which must have none"
+            )
     return batch
 
 

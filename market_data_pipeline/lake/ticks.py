@@ -1,7 +1,7 @@
 """One instrument's ticks by exchange time, out of day files that a vendor cut by its own clock.
 
 A day file reaches a little over its edges, so a window is read from its days and the days beside them; of those only
-the row groups at the edge are touched. A few row groups are decoded at the same time, each by one thread.
+the row groups at the edge are touched. A few row groups of a file are decoded together, column beside column.
 """
 
 from bisect import bisect_right
@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,14 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ahead import ahead
 from market_data_pipeline.lake.ordering import sort_by_time, times, within
-from market_data_pipeline.lake.parquet import check_columns, explained, parquet_file, row_group_times, with_values
+from market_data_pipeline.lake.parquet import (
+    check_columns,
+    explained,
+    parquet_file,
+    read_columns,
+    row_group_times,
+    with_values,
+)
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -29,6 +37,8 @@ from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import Window, microseconds
 
 Places = npt.NDArray[np.int64]
+
+_TOGETHER = 2 << 20  # values, 16 MB of numbers: enough to keep the cores busy, and few beside what a reader holds
 
 
 @dataclass(frozen=True)
@@ -38,13 +48,14 @@ class _Run:
     number: int
     day: date
     group: int
+    rows: int
     first: datetime
     last: datetime
     cut: bool  # whether some of its rows lie outside the window
 
 
 _Cluster = Sequence[_Run]
-"""Row groups whose times cross, so that only together they can be put in order."""
+"""Row groups that are read together: those whose times cross can only together be put in order."""
 
 
 class TickSeries:
@@ -94,9 +105,8 @@ class TickSeries:
             columns: which columns; partition columns are those of the file that held the row.
             counts: is told how many rows came from each day's file.
         """
-        clusters = _clusters(list(self._runs(window)))
-        load = partial(self._load, window=window, columns=columns, alone=len(clusters) == 1)
-        for table, found in ahead(load, clusters):
+        clusters = _together(_clusters(list(self._runs(window))), len(columns))
+        for table, found in ahead(partial(self._load, window=window, columns=columns), clusters):
             if counts is not None:
                 counts.update(found)
             if table.num_rows:
@@ -112,9 +122,9 @@ class TickSeries:
         if not spans:
             return parts
         whole = Window(spans[0].start, spans[-1].end)
-        clusters = _clusters([run for run in self._runs(whole) if _reached(run, spans)])
         names = [*dict.fromkeys([*columns, "timestamp"])]
-        load = partial(self._load, window=whole, columns=names, alone=len(clusters) == 1)
+        clusters = _clusters([run for run in self._runs(whole) if _reached(run, spans)])
+        load = partial(self._load, window=whole, columns=names)
         starts = np.array([microseconds(window.start) for window in windows])
         ends = np.array([microseconds(window.end) for window in windows])
         for table, _ in ahead(load, clusters):
@@ -126,7 +136,7 @@ class TickSeries:
     def last(self, window: Window, columns: Sequence[str]) -> pa.Table:
         """The last row of a window in that order, or a table without rows; reads as little as it can."""
         for cluster in reversed(_clusters(list(self._runs(window)))):
-            table, _ = self._load(cluster, window, columns, alone=True)
+            table, _ = self._load(cluster, window, columns)
             if table.num_rows:
                 return table.slice(table.num_rows - 1)
         return self._dataset.schema.empty_table().select(list(columns))
@@ -135,30 +145,29 @@ class TickSeries:
         number = 0
         for day, (_, metadata) in self._files.items():
             with self._explained(day):
-                bounds = [row_group_times(metadata, group) for group in range(metadata.num_row_groups)]
-            for group, (first, last) in enumerate(bounds):
+                groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+                bounds = [(group.num_rows, *row_group_times(metadata, number)) for number, group in enumerate(groups)]
+            for group, (rows, first, last) in enumerate(bounds):
                 number += 1
                 if first < window.end and last >= window.start:
                     cut = first < window.start or last >= window.end
-                    yield _Run(number, day, group, max(first, window.start), min(last, window.end), cut)
+                    yield _Run(number, day, group, rows, max(first, window.start), min(last, window.end), cut)
 
     def _explained(self, day: date) -> AbstractContextManager[None]:
         return explained(self._store.uri_of(self._dataset.path(self._dataset.layouts[0], day, self._instrument)))
 
-    def _load(
-        self, cluster: _Cluster, window: Window, columns: Sequence[str], *, alone: bool
-    ) -> tuple[pa.Table, Counter[date]]:
+    def _load(self, cluster: _Cluster, window: Window, columns: Sequence[str]) -> tuple[pa.Table, Counter[date]]:
         """The rows of a cluster that lie in the window, and how many are of each day's file."""
-        needed = dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names)
+        needed = list(dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names))
         parts, counts = [], Counter[date]()
-        for run in sorted(cluster, key=lambda run: run.number):
-            with self._explained(run.day):
-                file = parquet_file(*self._files[run.day])
-                part = file.read_row_group(run.group, columns=list(needed), use_threads=alone)
-            if run.cut:
+        in_line = sorted(cluster, key=lambda run: run.number)
+        for (day, cut), runs in groupby(in_line, key=lambda run: (run.day, run.cut)):
+            with self._explained(day):
+                part = read_columns(parquet_file(*self._files[day]), needed, [run.group for run in runs])
+            if cut:
                 part = within(part, window)
-            counts[run.day] += part.num_rows
-            values = self._dataset.partition_values(run.day, self._instrument)
+            counts[day] += part.num_rows
+            values = self._dataset.partition_values(day, self._instrument)
             parts.append(with_values(part, self._dataset, {name: values[name] for name in columns if name in values}))
         table = parts[0] if len(parts) == 1 else pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         return sort_by_time(table).select(list(columns)), counts
@@ -207,3 +216,19 @@ def _clusters(runs: list[_Run]) -> list[list[_Run]]:
             clusters.append([run])
         reach = run.last if reach is None else max(reach, run.last)
     return clusters
+
+
+def _together(clusters: Iterable[_Cluster], columns: int) -> list[_Cluster]:
+    """The clusters, of which row groups that stand in one file and follow one another are joined to fewer."""
+    joined: list[_Cluster] = []
+    room = 0  # values that may be read along with the last
+    for cluster in clusters:
+        values = columns * sum(run.rows for run in cluster)
+        whole = len(cluster) == 1 and not cluster[0].cut
+        if whole and room >= values and joined[-1][0].day == cluster[0].day:
+            joined[-1] = [*joined[-1], *cluster]
+            room -= values
+        else:
+            joined.append(cluster)
+            room = _TOGETHER - values if whole else 0
+    return joined

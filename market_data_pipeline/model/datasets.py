@@ -274,9 +274,9 @@ _STAMPS = (
 _TRADE = (
     *_STAMPS,
     Column("id", pa.string(), "the venue's trade id, which may be any text; null where there is none"),
-    Column("side", TEXT, "the taker's side: buy, sell or unknown"),
-    Column("price", REAL, "price", "quote asset"),
-    Column("amount", REAL, "amount, in the venue's own unit", "see volume_unit of the candles"),
+    Column("side", TEXT, "the taker's side: buy, sell or unknown", nullable=False),
+    Column("price", REAL, "price", "quote asset", nullable=False),
+    Column("amount", REAL, "amount, in the venue's own unit", "see volume_unit of the candles", nullable=False),
 )
 
 

@@ -4,10 +4,11 @@ The numbers' conventions follow the exchanges' own klines: epoch-aligned buckets
 exchange's time, first and last price by a stable order of time, sums of the amounts as the venue reports them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,7 @@ def candles_from_trades(
     length = timeframe.microseconds
     parts: list[_Buckets] = []
     held: list[_Trades] = []
-    for table in trades:
-        if not table.num_rows:
-            continue
-        batch = _Trades.of(table)
+    for batch in chain.from_iterable(map(_Trades.each, trades)):
         # the open bucket goes on with the first rows, and the last bucket may go on in the next table
         first = batch.place((held[0].stamps[0] // length + 1) * length) if held else 0
         held.append(batch.slice(0, first))
@@ -158,16 +156,18 @@ class _Trades:
     bought: Reals  # 1 where the taker bought, else 0
 
     @classmethod
-    def of(cls, table: pa.Table) -> "_Trades":
-        side = _chunk(table.unify_dictionaries(), "side")
-        buys = [i for i, name in enumerate(side.dictionary.to_pylist()) if name == "buy"]
-        indices = np.asarray(side.indices.fill_null(-1) if side.null_count else side.indices)
-        return cls(
-            _values(table, "timestamp").astype(np.int64),
-            _values(table, "price"),
-            _values(table, "amount"),
-            (indices == buys[0]).astype(np.float64) if buys else np.zeros(len(indices)),
-        )
+    def each(cls, table: pa.Table) -> "Iterator[_Trades]":
+        """A table's chunks that have rows, without a copy."""
+        for rows in filter(len, table.to_batches()):
+            side = rows.column("side")
+            buys = [i for i, name in enumerate(side.dictionary.to_pylist()) if name == "buy"]
+            indices = np.asarray(side.indices.fill_null(-1) if side.null_count else side.indices)
+            yield cls(
+                np.asarray(rows.column("timestamp").view(pa.int64())),
+                rows.column("price").to_numpy(zero_copy_only=False),
+                rows.column("amount").to_numpy(zero_copy_only=False),
+                (indices == buys[0]).astype(np.float64) if buys else np.zeros(len(indices)),
+            )
 
     def place(self, stamp: int) -> int:
         """How many rows are before a time."""
@@ -189,15 +189,10 @@ class _Trades:
 
 
 def _values(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    column = _chunk(table, name)
+    column = table.column(name).combine_chunks()
     if pa.types.is_timestamp(column.type):
         column = column.view(pa.int64())
     return np.asarray(column.to_numpy(zero_copy_only=False))
-
-
-def _chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)  # which copies
 
 
 def _edges(keys: Integers) -> tuple[Integers, Integers]:

@@ -119,7 +119,7 @@ def test_rows_are_the_same_whether_the_lake_ends_or_goes_on(
     moment = START + minute * ONE + timedelta(seconds=second)
     made = world(DAYS[1:4], seed, count)
     if liquidated is not None:  # a venue's only one, of another instrument
-        alone = {(DAY, OTHER): ticks("liquidations", [tick(liquidated, side="sell", amount=2.0)])}
+        alone = {(DAY, OTHER): ticks("liquidations", [tick(liquidated, side="sell", price=60_000.0, amount=2.0)])}
         made = World({**made.files, "liquidations": alone})
     with TemporaryDirectory() as folder:
         check_that_the_past_stays(*two_lakes(Path(folder), made, moment), moment)
@@ -299,7 +299,13 @@ def test_values_worked_out_by_hand(local: Ground) -> None:
     )
     # nothing but the edge of the day's last minute
     put(store, "derivative_ticker", PERP, tick(86_399.5, open_interest=7.0), day=DAYS[3])
-    put(store, "liquidations", PERP, tick(5, side="sell", amount=2.0), tick(70, side="buy", amount=3.0))
+    put(
+        store,
+        "liquidations",
+        PERP,
+        tick(5, side="sell", price=60_000.0, amount=2.0),
+        tick(70, side="buy", price=60_000.0, amount=3.0),
+    )
     found = rows(store)[PERP].to_pylist()
     first, second = [row for row in found if row["timeframe"] == "1m"][:2]
     expected = {
@@ -395,15 +401,15 @@ def test_liquidations_are_null_where_nobody_fetched_them_and_zero_where_none_too
     store, columns = local.store, ("long_liquidation_count", "short_liquidation_volume")
     traded(store, {PERP: [101.0], INVERSE: [1.0], SPOT: [100.0]})
     assert [minutes(rows(store)[PERP], name)[0] for name in columns] == [None, None]
-    put(store, "liquidations", OTHER, tick(5, side="sell", amount=2.0))
+    put(store, "liquidations", OTHER, tick(5, side="sell", price=60_000.0, amount=2.0))
     found = rows(store)
     assert [minutes(found[PERP], name)[0] for name in columns] == [0, 0.0]
-    put(store, "liquidations", OTHER, tick(3_600, side="sell", amount=2.0))
+    put(store, "liquidations", OTHER, tick(3_600, side="sell", price=60_000.0, amount=2.0))
     found = rows(store)
     # at the close it is not yet known
     assert minutes(found[PERP], columns[0])[59:61] == [None, 0]
-    put(store, "liquidations", OTHER, tick(-23 * 3_600, side="sell", amount=2.0), day=DAYS[1])
-    put(store, "liquidations", OTHER, tick(86_399, side="sell", amount=2.0))
+    put(store, "liquidations", OTHER, tick(-23 * 3_600, side="sell", price=60_000.0, amount=2.0), day=DAYS[1])
+    put(store, "liquidations", OTHER, tick(86_399, side="sell", price=60_000.0, amount=2.0))
     assert minutes(rows(store)[PERP], columns[0])[118:122] == [0, 0, None, None]
     assert minutes(rows(store)[PERP], columns[0])[-1] == 0
     for instrument in (INVERSE, SPOT):
@@ -438,7 +444,7 @@ def test_what_there_was_is_told(plenty: ObjectStore) -> None:
 def test_a_ticker_of_the_day_after_alone_is_none_and_liquidations_are_waited_for(local: Ground) -> None:
     traded(local.store, {PERP: [101.0]})
     put(local.store, "derivative_ticker", PERP, tick(86_405, open_interest=1.0), day=DAYS[3])
-    put(local.store, "liquidations", OTHER, tick(5, side="sell", amount=2.0))
+    put(local.store, "liquidations", OTHER, tick(5, side="sell", price=60_000.0, amount=2.0))
     told: dict[date, Sources] = {}
     list(fundamental_rows(local.store, [DAY], ALL, told))
     assert (told[DAY].tickers, told[DAY].waiting) == ([], (PERP.venue,))

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -164,13 +165,13 @@ def test_days_without_a_file_are_passed_over_and_each_file_is_opened_once(ground
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The row groups that are decoded, as they are."""
     groups: list[int] = []
-    read_row_group = pq.ParquetFile.read_row_group
+    read_row_groups = pq.ParquetFile.read_row_groups
 
-    def noting(parquet: pq.ParquetFile, group: int, **how: object) -> pa.Table:
-        groups.append(group)
-        return read_row_group(parquet, group, **how)
+    def noting(parquet: pq.ParquetFile, wanted: Sequence[int], **how: object) -> pa.Table:
+        groups.extend(wanted)
+        return read_row_groups(parquet, wanted, **how)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noting)
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noting)
     return groups
 
 

@@ -10,7 +10,7 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from market_data_pipeline.model.datasets import REAL, TEXT, TIME, Column, Dataset
+from market_data_pipeline.model.datasets import TEXT, TIME, Column, Dataset
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.rows import Rejects
 from market_data_pipeline.sources.formats.csv_ticks import Block, Field, Form, typed_blocks
@@ -121,5 +121,5 @@ def _form(path: Origin, dataset: Dataset, header: list[str]) -> Form:
 
 
 def _field(dataset: Dataset, column: Column) -> Field:
-    required = not column.nullable or (dataset.name in _EVENTS and column.type == REAL)
+    required = not column.nullable and column.name != "side"  # an empty one is unknown
     return Field(vendor_name(column.name), pa.int64() if column.type == TIME else column.type, required)
