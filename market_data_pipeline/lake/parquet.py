@@ -61,7 +61,7 @@ def parquet_file(file: pa.NativeFile, metadata: pq.FileMetaData | None = None) -
     return pq.ParquetFile(file, metadata=metadata, pre_buffer=ahead, page_checksum_verification=True)
 
 
-def at_once(pinned: Pinned, most: int) -> pa.NativeFile:
+def at_once(pinned: Pinned, most: int = _AT_ONCE) -> pa.NativeFile:
     """An object of up to so many bytes in memory, for footer and pages would be read one by one; else as it is."""
     return pa.BufferReader(pinned.file.read_buffer()) if pinned.info.size <= most else pinned.file
 
@@ -77,7 +77,7 @@ def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.Parque
         LakeError: it cannot be read.
     """
     with store.open(key) as pinned, explained(store.uri_of(key), advice):
-        yield parquet_file(at_once(pinned, _AT_ONCE))
+        yield parquet_file(at_once(pinned))
 
 
 def read_columns(file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import day_objects, stored_fields
 from market_data_pipeline.lake.ordering import within
-from market_data_pipeline.lake.parquet import opened, read_columns, row_group_days, with_values
+from market_data_pipeline.lake.parquet import read_columns, row_group_days, with_values
+from market_data_pipeline.lake.remembered import reopened
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import TEXT, Dataset, day_values
@@ -145,7 +146,7 @@ def read_piece(store: ObjectStore, question: Question, piece: Piece, columns: Se
         LakeError: it is no Parquet file, or lacks a column.
     """
     try:
-        with opened(store, piece.key) as file:
+        with reopened(store, piece.key) as file:
             return [
                 table
                 for groups, day in _runs(_row_groups(file, question, piece), question, piece, columns)

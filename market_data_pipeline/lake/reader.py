@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from market_data_pipeline.lake.catalog import day_objects
 from market_data_pipeline.lake.fingerprints import fingerprint
-from market_data_pipeline.lake.parquet import explained, opened, parquet_file, read_columns, span_of
+from market_data_pipeline.lake.parquet import explained, parquet_file, read_columns, span_of
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
+from market_data_pipeline.lake.remembered import reopened
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -347,7 +348,7 @@ class MarketDataLake:
     def _map(self, day: date, names: Sequence[str]) -> pa.Table:
         key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
         try:
-            with opened(self._store, key) as file:
+            with reopened(self._store, key) as file:
                 return read_columns(file, names)
         except ObjectNotFound:
             return _AVAILABILITY.schema.empty_table()

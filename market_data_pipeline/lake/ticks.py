@@ -18,7 +18,6 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.ahead import ahead
 from market_data_pipeline.lake.ordering import sort_by_time, times, within
@@ -27,9 +26,9 @@ from market_data_pipeline.lake.parquet import (
     explained,
     parquet_file,
     read_columns,
-    row_group_times,
     with_values,
 )
+from market_data_pipeline.lake.remembered import Facts, facts_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
@@ -73,15 +72,15 @@ class TickSeries:
 
     def __init__(self, store: ObjectStore, dataset: Dataset, instrument: Instrument, days: Iterable[date]) -> None:
         self._store, self._dataset, self._instrument = store, dataset, instrument
-        self._files: dict[date, tuple[pa.NativeFile, pq.FileMetaData]] = {}
+        self._files: dict[date, tuple[pa.NativeFile, Facts]] = {}
         with ExitStack() as opening:
             for day in days:
                 key = dataset.path(dataset.layouts[0], day, instrument)
                 with suppress(ObjectNotFound), explained(store.uri_of(key)):
-                    file = opening.enter_context(store.open(key)).file
-                    parquet = parquet_file(file)
-                    check_columns(parquet.schema_arrow, dataset, store.uri_of(key))
-                    self._files[day] = file, parquet.metadata
+                    pinned = opening.enter_context(store.open(key))
+                    facts = facts_of(pinned.info, pinned.file)
+                    check_columns(facts.schema, dataset, store.uri_of(key))
+                    self._files[day] = pinned.file, facts
             self._held = opening.pop_all()
 
     @property
@@ -143,11 +142,10 @@ class TickSeries:
 
     def _runs(self, window: Window) -> Iterator[_Run]:
         number = 0
-        for day, (_, metadata) in self._files.items():
+        for day, (_, facts) in self._files.items():
             with self._explained(day):
-                groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-                bounds = [(group.num_rows, *row_group_times(metadata, number)) for number, group in enumerate(groups)]
-            for group, (rows, first, last) in enumerate(bounds):
+                groups = facts.groups
+            for group, (rows, first, last) in enumerate(groups):
                 number += 1
                 if first < window.end and last >= window.start:
                     cut = first < window.start or last >= window.end
@@ -162,8 +160,9 @@ class TickSeries:
         parts, counts = [], Counter[date]()
         in_line = sorted(cluster, key=lambda run: run.number)
         for (day, cut), runs in groupby(in_line, key=lambda run: (run.day, run.cut)):
+            file, facts = self._files[day]
             with self._explained(day):
-                part = read_columns(parquet_file(*self._files[day]), needed, [run.group for run in runs])
+                part = read_columns(parquet_file(file, facts.metadata), needed, [run.group for run in runs])
             if cut:
                 part = within(part, window)
             counts[day] += part.num_rows

@@ -227,7 +227,7 @@ class Dataset:
         fields = {"dataset": self.name, "data_type": self.of or self.name}
         if self.timeframe:
             fields["timeframe"] = self.timeframe.name
-        return fields | (instrument_fields(instrument) if instrument else {})
+        return {**fields, **(instrument_fields(instrument) if instrument else {})}
 
     def path(self, layout: Layout, day: date, instrument: Instrument | None = None) -> str:
         """The path of the object of `layout` that holds this instrument's (or everything's) day."""

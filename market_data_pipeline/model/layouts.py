@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, lru_cache
 from string import Formatter
+from types import MappingProxyType
 from typing import Any
 
 from market_data_pipeline.model.errors import InstrumentError, LayoutError
@@ -40,16 +41,19 @@ def is_hive(path: str) -> bool:
     return _HIVE.search(path) is not None
 
 
-def instrument_fields(instrument: Instrument) -> dict[str, str]:
+@lru_cache(4096)
+def instrument_fields(instrument: Instrument) -> Mapping[str, str]:
     """The values that an instrument gives to placeholders and to partition columns of the same names."""
-    return {
-        "venue": instrument.venue,
-        "instrument_id": instrument.id,
-        "instrument_type": instrument.type.folder,
-        "base_asset": instrument.base,
-        "quote_asset": instrument.quote,
-        "short_name": instrument.short_name,
-    }
+    return MappingProxyType(
+        {
+            "venue": instrument.venue,
+            "instrument_id": instrument.id,
+            "instrument_type": instrument.type.folder,
+            "base_asset": instrument.base,
+            "quote_asset": instrument.quote,
+            "short_name": instrument.short_name,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ class Layout:
         fields = match.groupdict()
         try:
             named = fields.get("instrument_id")
-            known = instrument_fields(Instrument.parse(named)) if named else {}
+            known = dict(instrument_fields(Instrument.parse(named))) if named else {}
             lower = {name: value.lower() for name, value in fields.items()}
             spelled = self.format(_day_of(fields), **(lower | known))
         except (LayoutError, ValueError):
