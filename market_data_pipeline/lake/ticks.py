@@ -158,12 +158,12 @@ class TickSeries:
         """The rows of a cluster that lie in the window, and how many are of each day's file."""
         needed = list(dict.fromkeys(name for name in ("timestamp", *columns) if name in self._dataset.own_schema.names))
         parts, counts = [], Counter[date]()
-        in_line = sorted(cluster, key=lambda run: run.number)
-        for (day, cut), runs in groupby(in_line, key=lambda run: (run.day, run.cut)):
+        for day, each in groupby(sorted(cluster, key=lambda run: run.number), key=lambda run: run.day):
+            runs = list(each)
             file, facts = self._files[day]
             with self._explained(day):
                 part = read_columns(parquet_file(file, facts.metadata), needed, [run.group for run in runs])
-            if cut:
+            if any(run.cut for run in runs):
                 part = within(part, window)
             counts[day] += part.num_rows
             values = self._dataset.partition_values(day, self._instrument)
@@ -223,11 +223,10 @@ def _together(clusters: Iterable[_Cluster], columns: int) -> list[_Cluster]:
     room = 0  # values that may be read along with the last
     for cluster in clusters:
         values = columns * sum(run.rows for run in cluster)
-        whole = len(cluster) == 1 and not cluster[0].cut
-        if whole and room >= values and joined[-1][0].day == cluster[0].day:
+        if len(cluster) == 1 and room >= values and joined[-1][0].day == cluster[0].day:
             joined[-1] = [*joined[-1], *cluster]
             room -= values
         else:
             joined.append(cluster)
-            room = _TOGETHER - values if whole else 0
+            room = _TOGETHER - values if len(cluster) == 1 else 0
     return joined
