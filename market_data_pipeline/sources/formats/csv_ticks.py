@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +22,7 @@ _FALSE = ("False", "false", "FALSE", "0")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _REAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SHOWN = 60
+_TYPING = 2  # blocks of a file that are typed beside each other; more make no difference
 
 
 @dataclass(frozen=True)
@@ -86,30 +89,47 @@ def typed_blocks(path: Origin, form_of: Callable[[list[str]], Form]) -> Iterator
         SourceError: the file is torn, or a value cannot be typed; the message names file, line, column and text.
     """
     blocks = line_blocks(path)
-    form: Form | None = None
-    line = 1
-    # unpacking runs one block ahead, beside the parser: both let go of the interpreter's lock
-    with closing(blocks), ThreadPoolExecutor(1, "unpack") as ahead:
-        coming = ahead.submit(next, blocks, None)
-        while (text := coming.result()) is not None:
-            coming = ahead.submit(next, blocks, None)
-            if form is None:
-                first, _, after = text.partition(b"\n")
-                form = form_of(first.decode("utf-8-sig", "replace").rstrip("\r").split(","))
-                if form.has_header:
-                    text, line = after, 2
-            if text:
-                rows = _typed(path, text, line, form)
-                yield Block(rows, line, text)
-                line += rows.num_rows
+    # unpacking and typing run ahead, beside what is done with the rows: all let go of the interpreter's lock
+    with closing(blocks), ThreadPoolExecutor(1, "unpack") as unpacking, ThreadPoolExecutor(_TYPING, "type") as typing:
+
+        def unpacked() -> Iterator[bytes]:
+            coming = unpacking.submit(next, blocks, None)
+            while (text := coming.result()) is not None:
+                coming = unpacking.submit(next, blocks, None)
+                yield text
+
+        form, line, texts = _begun(unpacked(), form_of)
+        coming = ((text, typing.submit(_typed, text, form)) for text in texts)
+        held = deque(islice(coming, _TYPING))
+        while held:
+            text, made = held.popleft()
+            held.extend(islice(coming, 1))
+            rows, doubt = made.result()
+            fault = _fault(path, text, line, form) if doubt else None
+            if fault or rows is None:
+                raise fault or SourceError(f"{path} from line {line} on: {doubt}")
+            yield Block(rows, line, text)
+            line += rows.num_rows
 
 
-def _typed(path: Origin, text: bytes, line: int, form: Form) -> pa.RecordBatch:
+def _begun(texts: Iterator[bytes], form_of: Callable[[list[str]], Form]) -> tuple[Form, int, Iterator[bytes]]:
+    """The form of a file, the line on which its rows begin, and their texts."""
+    text = next(texts, None)
+    if text is None:
+        return Form((), (), has_header=False), 1, texts
+    first, _, after = text.partition(b"\n")
+    form = form_of(first.decode("utf-8-sig", "replace").rstrip("\r").split(","))
+    line, text = (2, after) if form.has_header else (1, text)
+    return form, line, chain([text] if text else [], texts)
+
+
+def _typed(text: bytes, form: Form) -> tuple[pa.RecordBatch | None, str]:
+    """The rows of a text, None where Arrow cannot type them; and a doubt, which only a look at the lines can clear."""
     names = [field.name for field in form.fields]
     try:
         table = csv.read_csv(
             pa.BufferReader(text),
-            read_options=csv.ReadOptions(column_names=form.columns, block_size=len(text) + 1),
+            read_options=csv.ReadOptions(column_names=form.columns, block_size=len(text) + 1, use_threads=False),
             parse_options=csv.ParseOptions(quote_char=False, double_quote=False, ignore_empty_lines=False),
             convert_options=csv.ConvertOptions(
                 column_types={field.name: field.type for field in form.fields},
@@ -121,13 +141,10 @@ def _typed(path: Origin, text: bytes, line: int, form: Form) -> pa.RecordBatch:
             ),
         )
     except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise _fault(path, text, line, form) or SourceError(f"{path} from line {line} on: {error}") from error
+        return None, str(error)
     rows = pa.RecordBatch.from_arrays([_whole(table.column(name)) for name in names], names=names)
-    if not all(_sound(rows.column(i), field) for i, field in enumerate(form.fields)) or _has_hex(text, form):
-        fault = _fault(path, text, line, form)
-        if fault is not None:
-            raise fault
-    return rows
+    sound = all(_sound(rows.column(i), field) for i, field in enumerate(form.fields)) and not _has_hex(text, form)
+    return rows, "" if sound else "a value is missing, or is no plain number"
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
