@@ -14,7 +14,7 @@ SIZE ?= full
 ONLY ?=
 PORT ?= 3000
 
-.PHONY: help install demo dev test lint materialize backfill bench clean
+.PHONY: help install demo dev test lint materialize backfill bench flame clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,10 @@ bench: $(INSTALLED) ## the lake beside its peers: [SIZE=small|full] [ONLY=read-d
 	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt
 	@$(BIN)/python -m benchmarks.beside --size $(SIZE) --only "$(ONLY)" --json benchmarks/results/$(SIZE).json \
 	  $(if $(filter full,$(SIZE)),$(if $(ONLY),,--docs))
+
+flame: $(INSTALLED) ## where the time of the two heaviest paths goes, as docs/images/flame-*.svg
+	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt
+	@$(BIN)/python -m benchmarks.beside.flame .venv-bench/bin/py-spy docs/images land candles
 
 clean: ## removes the virtual environment and caches; the lake and Dagster's history stay
 	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ import venv
 from pathlib import Path
 
 PEERS = ("pandas", "polars", "duckdb", "arcticdb", "nautilus_trader")
+PROFILER = "py-spy"
 
 
 def main() -> None:
@@ -22,10 +23,10 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists() and done.read_text() == digest:
             return
-        print(f"installing {', '.join(PEERS)} into {folder} (once; a minute or two)", flush=True)
+        print(f"installing {', '.join((*PEERS, PROFILER))} into {folder} (once; a minute or two)", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        if not _installed(folder, constraints, PEERS):
-            for peer in PEERS:
+        if not _installed(folder, constraints, (*PEERS, PROFILER)):
+            for peer in (*PEERS, PROFILER):
                 if not _installed(folder, constraints, ("pyarrow", peer)):
                     print(f"{peer} cannot be installed for Python {sys.version.split()[0]}: it is left out", flush=True)
         done.write_text(digest)
