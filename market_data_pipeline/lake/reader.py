@@ -26,6 +26,7 @@ from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.stores.parallel import parallel
 from market_data_pipeline.lake.ticks import TickSeries
+from market_data_pipeline.lake.wide import wide
 from market_data_pipeline.model.datasets import (
     DATASETS,
     LISTING_COLUMNS,
@@ -40,7 +41,7 @@ from market_data_pipeline.model.datasets import (
 )
 from market_data_pipeline.model.errors import DatasetError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.windows import Moment, Window, as_day
+from market_data_pipeline.model.windows import DAY, Moment, Window, as_day
 
 Instruments = str | Instrument | Iterable[str | Instrument] | None
 """An id, a glob (`binance:*:BTC-*`), a list of them, or None for all."""
@@ -264,6 +265,49 @@ class MarketDataLake:
         )
         return rows.filter(pc.equal(rows.column("timeframe").cast(pa.string()), timeframe)).select(names)
 
+    def panel(
+        self,
+        field: str,
+        instruments: Instruments,
+        timeframe: str,
+        start: Moment,
+        end: Moment,
+        *,
+        dataset: str | None = None,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+    ) -> pa.Table:
+        """One value of many instruments side by side, such as all closes: what a cross-sectional backtest begins with.
+
+            lake.panel("close", "binance:*", "1h", "2024-08-01", "2024-09-01").to_pandas().set_index("timestamp")
+
+        Args:
+            field: a column of the candles, or of the features if `dataset` names some.
+            instruments: an id, a glob, a list of them, or None for all.
+            timeframe: 1m, 5m, 15m, 1h, 4h or 1d.
+            start: first time.
+            end: end of the window, not included.
+            dataset: features or signals (`technical_features`, …) instead of candles.
+            venue: only this venue.
+            instrument_type: only this type: spot, perpetual, future or option.
+
+        Returns:
+            A table of `timestamp` (the candles' opens, UTC, rising) and a column for each instrument that has rows in
+            the window, named by its id, in order of the ids; null where it has none at that time. A value is known at
+            the candle's end, not at its open.
+
+        Raises:
+            InstrumentError, DatasetError, WindowError: the question cannot be understood.
+            LakeError: a file of the lake cannot be read.
+        """
+        names = [*dict.fromkeys(["timestamp", "instrument_id", field])]
+        read = (
+            partial(self.candles, instruments, timeframe)
+            if dataset is None
+            else (partial(self.features, instruments, dataset, timeframe=timeframe))
+        )
+        return wide(read(start, end, venue=venue, instrument_type=instrument_type, columns=names), field)
+
     def _rows(
         self,
         asked: Dataset,
@@ -310,6 +354,47 @@ class MarketDataLake:
         for name, value in _narrowed(venue, instrument_type).items():
             rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
         return rows.select(names)
+
+    def universe(
+        self,
+        start: Moment,
+        end: Moment,
+        *,
+        instruments: Instruments = None,
+        venue: str | None = None,
+        instrument_type: str | None = None,
+        observed: bool = False,
+    ) -> pa.Table:
+        """Who was listed when: the instruments that could be traded on each date that a window touches.
+
+        Each date has those that were known at its 00:00 UTC, the ones that are gone by now among them. A date without
+        a stored map has no rows: `coverage("available_instruments", …)` tells which are stored.
+
+            listed = lake.universe("2024-08-01", "2024-09-01", venue="binance")
+
+        Args:
+            start: first time; the whole of its date is meant.
+            end: end of the window: a date that it only touches at its midnight is not included.
+            instruments: an id, a glob, a list of them, or None for all.
+            venue: only this venue.
+            instrument_type: only this type: spot, perpetual, future or option.
+            observed: as of `available_instruments`: what is known only after the day.
+
+        Returns:
+            A row for each date and instrument, in order of (date, instrument_id), with the columns of
+            `available_instruments`.
+
+        Raises:
+            WindowError, InstrumentError: the question cannot be understood.
+            LakeError: the map cannot be read.
+        """
+        names = [*_LISTING, *_OBSERVED] if observed else _LISTING
+        days = list(Window.of(start, end).days())
+        if not days:
+            return _table(_AVAILABILITY, names, [])
+        rows = self._rows(_AVAILABILITY, instruments, days[0], days[-1] + DAY, venue, instrument_type, names)
+        at = np.asarray(rows.column("date").combine_chunks().view(pa.int32()))
+        return rows.take(pa.array(np.argsort(at, kind="stable")))
 
     def quarantine(
         self,

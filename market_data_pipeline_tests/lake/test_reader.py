@@ -499,6 +499,48 @@ def test_the_map_of_a_day(library: Library, observed: bool) -> None:
     assert none.schema.equals(library.lake.available_instruments(FIRST, observed=observed).schema)
 
 
+@pytest.mark.parametrize("observed", [False, True])
+def test_the_universe_is_the_maps_of_its_days(library: Library, observed: bool) -> None:
+    for instruments, narrowed, wanted in QUESTIONS:
+        for start, end, days in (
+            (FIRST, END, DAYS),
+            (MIDDLE, LAST, [MIDDLE]),
+            (as_moment(FIRST) + timedelta(hours=5), as_moment(MIDDLE) + timedelta(hours=1), [FIRST, MIDDLE]),
+            (FIRST, FIRST, []),
+            (date(2020, 1, 1), date(2020, 2, 1), []),
+        ):
+            found = library.lake.universe(start, end, instruments=instruments, observed=observed, **narrowed)
+            maps = [library.lake.available_instruments(day, observed=observed) for day in days]
+            there = [row for each in maps for row in each.to_pylist() if wanted(Instrument.parse(row["instrument_id"]))]
+            assert found.to_pylist() == there
+            assert found.schema.equals(library.lake.available_instruments(FIRST, observed=observed).schema)
+    assert library.lake.universe(FIRST, END).num_rows == len(INSTRUMENTS) * len(DAYS) - 1
+
+
+@pytest.mark.parametrize("field", ["close", "trade_count", "volume_unit", "timestamp"])
+def test_a_panel_has_each_instruments_candles_under_its_name(library: Library, field: str) -> None:
+    for instruments, narrowed, wanted in QUESTIONS:
+        found = library.lake.panel(field, instruments, "1h", *ODD, **narrowed)
+        rows = of_rows(library, HOURLY, wanted, ODD).select(["instrument_id", "timestamp"]).to_pylist()
+        values = of_rows(library, HOURLY, wanted, ODD).column(field).to_pylist()
+        stamps = sorted({row["timestamp"] for row in rows})
+        told = {(row["instrument_id"], row["timestamp"]): value for row, value in zip(rows, values, strict=True)}
+        assert found.column("timestamp").to_pylist() == stamps
+        assert found.column_names == ["timestamp", *sorted({row["instrument_id"] for row in rows})]
+        for name in found.column_names[1:]:
+            assert found.column(name).to_pylist() == [told.get((name, at)) for at in stamps], name
+
+
+def test_a_panel_of_features_is_of_one_timeframe(library: Library) -> None:
+    found = library.lake.panel("close_time", "*", "4h", FIRST, END, dataset="technical_features")
+    assert found.column_names == ["timestamp", *sorted([BTC_USD.id, PERP.id])]
+    assert found.num_rows == 6 * len(DAYS)
+    ends = [at + timedelta(hours=4) for at in found.column("timestamp").to_pylist()]
+    assert found.column(PERP.id).to_pylist() == ends
+    with pytest.raises(DatasetError, match="ohlcv_1h has no column 'nothing'"):
+        library.lake.panel("nothing", "*", "1h", FIRST, END)
+
+
 def test_the_map_tells_what_was_observed_only_when_asked(library: Library) -> None:
     row = library.lake.available_instruments(FIRST, observed=True).to_pylist()[0]
     assert row["observed_data_types"] == ["trades"]
