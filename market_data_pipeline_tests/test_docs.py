@@ -1,6 +1,7 @@
 """The documentation tells the truth: settings, commands, columns."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -73,20 +74,41 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def test_the_readmes_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pipeline(Settings(lake=str(tmp_path / "data"))) as running:
+@pytest.fixture(scope="module")
+def demo_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a lake like that of `make demo`."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pipeline(Settings(lake=str(folder / "data"))) as running:
         outcome = running.run(
             "2024-08-08", assets=["trades", "ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h", "technical_features"]
         )
         assert outcome.clean, outcome.problems
         assert running.run("2024-08-08", assets=["available_instruments"]).clean
+    return folder
+
+
+def test_the_readmes_python_runs_as_it_stands(demo_day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(demo_day)
     results: dict[str, Any] = {}
     # each expression statement of the snippet is a question to the lake
     questions = [part for part in ast.parse(snippet).body if isinstance(part, ast.Expr)]
     exec(snippet, results)
-    assert len(questions) == 7
+    assert len(questions) == 9
     for question in questions:
         answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
         assert len(answer) > 0, ast.unparse(question)
+
+
+def test_the_notebook_runs_as_it_stands(demo_day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((PROJECT / "examples" / "backtest_inputs.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    monkeypatch.chdir(demo_day)
+    found: dict[str, Any] = {}
+    for cell in cells:
+        exec(cell, found)
+    assert sum(len([line for line in cell.splitlines() if line]) for cell in cells) <= 13
+    assert found["universe"] == list(found["close"].columns)
+    assert len(found["close"]) == 24
+    assert found["close"].notna().to_numpy().all()
+    assert found["earned"].abs().sum() > 0
