@@ -83,6 +83,7 @@ VARIABLES = (
     ),
     *(Variable(setting(each.name), f"{each.default:g}", each.metadata["meaning"]) for each in fields(Thresholds)),
     Variable("MARKET_DATA_QUALITY_BLOCKING", "", f"what stops a day, with commas, of {', '.join(Flaw)}"),
+    Variable("MARKET_DATA_WEBHOOK", "", 'where runs that failed are told of, by `{"text": …}`; empty for nowhere'),
     Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
@@ -111,6 +112,7 @@ class Settings:
     signals: Recipe = field(default_factory=Recipe)
     thresholds: Thresholds = field(default_factory=Thresholds)
     blocking: frozenset[Flaw] = frozenset()
+    webhook: str = field(default="", repr=False)  # its address is mostly a secret
     emulator: str = ""
 
     @classmethod
@@ -138,12 +140,19 @@ class Settings:
             signals=_signals(values),
             thresholds=_thresholds(values),
             blocking=_blocking(values["MARKET_DATA_QUALITY_BLOCKING"]),
+            webhook=_webhook(values["MARKET_DATA_WEBHOOK"]),
             emulator=values["STORAGE_EMULATOR_HOST"],
         )
 
     def open_store(self) -> ObjectStore:
         """The lake's store; raises SettingError where its address cannot be used."""
         return open_store(self.lake, self.buckets, emulator=self.emulator)
+
+
+def _webhook(text: str) -> str:
+    if text and not re.match(r"https?://[^/]", text):
+        raise SettingError("MARKET_DATA_WEBHOOK is no address; expected https://…")
+    return text
 
 
 def read_values(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from market_data_pipeline.defs.alerts import alerts_sensor
 from market_data_pipeline.defs.assets import build_assets
 from market_data_pipeline.defs.checks import build_checks
 from market_data_pipeline.defs.corrections import corrections_sensor
@@ -31,7 +32,10 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         asset_checks=build_checks(settings, opened),
         jobs=[job],
         schedules=[daily_schedule(job)],
-        sensors=[corrections_sensor(job, lineage(settings.signals), settings.selection, _watch(settings, opened))],
+        sensors=[
+            corrections_sensor(job, lineage(settings.signals), settings.selection, _watch(settings, opened)),
+            *([alerts_sensor(settings.webhook)] if settings.webhook else []),
+        ],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
         # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
         executor=dg.in_process_executor,
