@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache, partial
 from threading import RLock
 
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.day_files import Place
-from market_data_pipeline.lake.records import Sum, read_record, record_written, written
+from market_data_pipeline.lake.records import MonthRecord, Sum, record_written, written
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError
@@ -28,14 +27,6 @@ def fingerprint(store: ObjectStore, dataset: Dataset, days: Iterable[date], want
     return Moment(store).of(dataset, days, wants)
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What is recorded of a month's day files, and when that was written on a local disk, in nanoseconds."""
-
-    sums: dict[Place, Sum]
-    written: int
-
-
 class Moment:
     """The day files of a lake as they are when they are first asked for; each listing and record is asked for once.
 
@@ -49,7 +40,8 @@ class Moment:
         self._store = store
         self._lock = RLock()
         self._files = lru_cache(maxsize=None)(self._list)
-        self._record = lru_cache(maxsize=None)(self._read)
+        self._month = lru_cache(maxsize=None)(self._read)
+        self._day = lru_cache(maxsize=None)(self._sums)
         self._of_all = lru_cache(maxsize=None)(partial(self.of, wants=lambda _: True))
 
     def of(self, dataset: Dataset, days: Iterable[date], wants: Callable[[Instrument], bool]) -> str:
@@ -74,8 +66,7 @@ class Moment:
         return digest.hexdigest()
 
     def _recorded(self, dataset: Dataset, found: DayObject) -> int:
-        record = self._record(dataset, found.day.replace(day=1))
-        told = record.sums.get((found.day, found.instrument))
+        told = self._day(dataset, found.day).get((found.day, found.instrument))
         if told is None or told.size != found.info.size:
             state = (
                 "is not recorded" if told is None else f"has {found.info.size:,} bytes, not {told.size:,} as recorded"
@@ -84,13 +75,19 @@ class Moment:
                 f"{self._store.uri_of(found.info.key)} {state}; run `market-data repair {found.day} {found.day}` once "
                 "no run writes that day"
             )
-        return self._store.crc32c(found.info) if written(found.info) > record.written else told.crc32c
+        _, since = self._month(dataset, found.day.replace(day=1))
+        return self._store.crc32c(found.info) if written(found.info) > since else told.crc32c
 
     def _list(self, dataset: Dataset, day: date) -> dict[Instrument | None, DayObject]:
         """In order of instrument."""
         found = sorted(day_objects(self._store, dataset, day), key=lambda each: str(each.instrument))
         return {each.instrument: each for each in found}
 
-    def _read(self, dataset: Dataset, month: date) -> _Record:
+    def _sums(self, dataset: Dataset, day: date) -> dict[Place, Sum]:
+        record, _ = self._month(dataset, day.replace(day=1))
+        return record.on(day) if record else {}
+
+    def _read(self, dataset: Dataset, month: date) -> tuple[MonthRecord | None, int]:
+        """What is recorded, and when that was written on a local disk, in nanoseconds."""
         since = record_written(self._store, dataset, month)
-        return _Record(read_record(self._store, dataset, month) or {}, since)
+        return MonthRecord.read(self._store, dataset, month), since

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
@@ -67,15 +68,42 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     Raises:
         LakeError: it cannot be read.
     """
-    key = record_key(dataset, day)
-    try:
-        with opened(store, key, "`market-data repair` makes it anew") as file:
-            sums = _sums(file.read())
-    except ObjectNotFound:
-        return None
-    if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
-        raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
-    return sums
+    record = MonthRecord.read(store, dataset, day)
+    return record.sums() if record else None
+
+
+@dataclass(frozen=True)
+class MonthRecord:
+    """The record of a month, as it was when it was read; see `read`."""
+
+    _table: pa.Table
+
+    @classmethod
+    def read(cls, store: ObjectStore, dataset: Dataset, day: date) -> "MonthRecord | None":
+        """That of a day's month; None where nothing was ever recorded.
+
+        Raises:
+            LakeError: it cannot be read.
+        """
+        key = record_key(dataset, day)
+        try:
+            with opened(store, key, "`market-data repair` makes it anew") as file:
+                table = file.read()
+                whose = table.column("instrument_id")
+                table.select(_NEEDED)
+        except ObjectNotFound:
+            return None
+        if whose.null_count != (0 if dataset.per_instrument else len(whose)):
+            raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
+        return cls(table)
+
+    def sums(self) -> dict[Place, Sum]:
+        """What is recorded of each file."""
+        return _sums(self._table)
+
+    def on(self, day: date) -> dict[Place, Sum]:
+        """Likewise, of the files of one day."""
+        return _sums(self._table.filter(pc.equal(self._table.column("date"), pa.scalar(day, pa.date32()))))
 
 
 def written(info: ObjectInfo) -> int:
@@ -91,15 +119,21 @@ def record_written(store: ObjectStore, dataset: Dataset, day: date) -> int:
     return max((written(info) for info in store.list(record_key(dataset, day))), default=0)
 
 
+_NEEDED = [field.name for field in RECORD_SCHEMA if field.metadata != SINCE_LATER]
+
+
 def _sums(table: pa.Table) -> dict[Place, Sum]:
-    needed = [field.name for field in RECORD_SCHEMA if field.metadata != SINCE_LATER]
-    names = [name for name in RECORD_SCHEMA.names if name in needed or name in table.column_names]
+    names = [name for name in RECORD_SCHEMA.names if name in _NEEDED or name in table.column_names]
     return {
         (row["date"], row["instrument_id"] and Instrument.parse(row["instrument_id"])): Sum(
-            row["rows"], row["bytes"], row["crc32c"], row.get("made_from"), json.loads(row.get("facts") or "{}")
+            row["rows"], row["bytes"], row["crc32c"], row.get("made_from"), _facts(row.get("facts"))
         )
         for row in table.select(names).to_pylist()
     }
+
+
+def _facts(text: str | None) -> dict[str, int]:
+    return json.loads(text) if text else {}
 
 
 def landed_sums(files: Iterable[DayFile]) -> dict[Place, Sum]:

@@ -17,7 +17,7 @@ from threading import Lock
 import market_data_pipeline
 from market_data_pipeline.lake.day_files import DayFile, Folders, Place
 from market_data_pipeline.lake.parquet import span_at
-from market_data_pipeline.lake.records import Sums, read_record
+from market_data_pipeline.lake.records import MonthRecord, Sums
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LakeError, MarketDataError
@@ -60,7 +60,8 @@ class Unchanged:
         self._store, self._dataset = store, dataset
         self._first, self._second = object(), object()
         self._tellers: dict[Place, Callable[[object], str | None]] = {}
-        self._records: dict[date, Sums] = {}
+        self._months: dict[date, MonthRecord | None] = {}
+        self._days: dict[date, Sums] = {}
         self._lock = Lock()
 
     def made_from(self, rows: DayRows) -> str | None:
@@ -112,11 +113,14 @@ class Unchanged:
     def _recorded(self, day: date) -> Sums:
         month = day.replace(day=1)
         with self._lock:
-            if month not in self._records:
-                self._records[month] = {}
+            if month not in self._months:
+                self._months[month] = None
                 with suppress(LakeError):  # whoever writes it says so
-                    self._records[month] = read_record(self._store, self._dataset, month) or {}
-            return self._records[month]
+                    self._months[month] = MonthRecord.read(self._store, self._dataset, month)
+            if day not in self._days:
+                record = self._months[month]
+                self._days[day] = record.on(day) if record else {}
+            return self._days[day]
 
     def _text(self, tell: Callable[[object], str | None], look: object) -> str | None:
         try:
