@@ -1,16 +1,21 @@
 """All assets in the order in which a day flows: the source's, candles, features, the map of the instruments last."""
 
+from datetime import date
+
 import dagster as dg
 
 from market_data_pipeline.defs.candle_assets import candle_asset
 from market_data_pipeline.defs.declaring import Results, derived, lake_asset, not_given
 from market_data_pipeline.defs.feature_assets import feature_assets
+from market_data_pipeline.defs.inputs import Inputs
 from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.source_assets import master_asset, tick_asset
+from market_data_pipeline.lake.catalog import stored_instruments
 from market_data_pipeline.lake.derived import AVAILABILITY, availability_rows
 from market_data_pipeline.lake.master import INSTRUMENTS
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Kind
+from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.contract import Source
 
@@ -36,13 +41,24 @@ def build_assets(settings: Settings, source: Source) -> list[dg.AssetsDefinition
 
 def availability_asset(settings: Settings) -> dg.AssetsDefinition:
     """The map; it observes everything else, so it comes last."""
-    inputs = [*TICKS, INSTRUMENTS]
+    inputs, observed = [*TICKS, INSTRUMENTS], lineage(settings.signals)[AVAILABILITY.name]
 
-    @lake_asset(settings, AVAILABILITY, deps=list(lineage(settings.signals)[AVAILABILITY.name]))
+    @lake_asset(settings, AVAILABILITY, deps=list(observed))
     def available(context: dg.AssetExecutionContext, lake: LakeResource, source: dg.ResourceParam[Source]) -> Results:
         store, selection = lake.open(), settings.selection
+        stored = stored_instruments(store)
+
+        def shaped_by(day: date, _: Instrument | None) -> object:
+            ticked = frozenset(each for dataset in TICKS for each in stored(dataset, day) if each in selection)
+            return str(selection), [(each.id, source.contract(each)) for each in sorted(ticked)]
+
         yield from derived(
-            context, store, inputs, selection, lambda days: availability_rows(store, days, selection, source.contract)
+            context,
+            store,
+            inputs,
+            selection,
+            lambda days: availability_rows(store, days, selection, source.contract),
+            told=Inputs(store, observed, shaped_by).told,
         )
 
     return available

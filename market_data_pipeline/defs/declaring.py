@@ -100,10 +100,12 @@ def derived(
     selection: Selection,
     make: Callable[[Sequence[date]], Iterator[DayRows]],
     notes: Callable[[date], dict[str, object]] = lambda _: {},
+    told: Callable[[Iterator[DayRows]], Iterator[DayRows]] = lambda rows: rows,
 ) -> Results:
     """What is made from the lake for the days of a run; a day without input comes as rows that cannot be read.
 
-    So does an instrument whose input is lost: the lake keeps what was made of it.
+    So does an instrument whose input is lost: the lake keeps what was made of it. `told` lets rows tell what they are
+    made from (see `Inputs`).
     """
     dataset = DATASETS[context.asset_key.path[-1]]
     days = days_of(context.partition_keys)
@@ -116,7 +118,7 @@ def derived(
         # before anything is made: what comes back meanwhile is either made, or told as lost, and never taken for gone
         lost = lost_input(store, dataset, inputs, ready, selection)
         made: set[Place] = set()
-        for each in make(ready):
+        for each in told(make(ready)):
             made.add((each.day, each.instrument))
             yield each
         yield from (each for each in lost if (each.day, each.instrument) not in made)

@@ -1,12 +1,13 @@
 """Day files: each is encoded once and lands in every day layout as the same bytes, whatever other runs do."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -52,6 +53,8 @@ class DayFile:
         changed: whether this run wrote it; False where the same bytes were there already, in every layout.
         rejects: rows that were set aside on the way.
         before: what the file that it replaced held; None where it replaced none, or none that can be read.
+        made_from: stands for what it was made from; None where that is not known, or where rows were set aside.
+        facts: what its making told beside the rows.
     """
 
     day: date
@@ -63,6 +66,8 @@ class DayFile:
     changed: bool
     rejects: Rejects
     before: Span | None = None
+    made_from: str | None = None
+    facts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Failure:
         return self.message if self.instrument is None and self.origin in self.message else where + self.message
 
 
-class _Folders:
+class Folders:
     """Listings of the folders that hold day files, each made when it is first asked for; a context manager."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -105,7 +110,7 @@ class _Folders:
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(store.transfers, "list")
 
-    def __enter__(self) -> "_Folders":
+    def __enter__(self) -> "Folders":
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -146,6 +151,18 @@ class _Folders:
         return {info.key: info for info in self.store.list(prefix)}
 
 
+class Earlier(Protocol):
+    """What is known of day files that earlier runs have made (see `lake.unchanged`)."""
+
+    def made_from(self, rows: DayRows) -> str | None:
+        """Stands for what some rows are made from, asked before they are read; None where that cannot be told."""
+        ...
+
+    def kept(self, rows: DayRows, made_from: str | None, folders: Folders) -> DayFile | None:
+        """The file that lies there and was made from just that; None where it must be made."""
+        ...
+
+
 class _Unreadable(Exception):
     """The rows' own input failed, as opposed to the lake's disk."""
 
@@ -154,13 +171,15 @@ def land(
     store: ObjectStore,
     dataset: Dataset,
     rows: Iterable[DayRows],
+    earlier: Earlier,
     threads: int,
     progress: Callable[[DayFile | Failure], None],
 ) -> tuple[list[DayFile], list[Failure]]:
     """Writes the day files, several at once; the rows' order and threads leave no trace in the lake.
 
-    Reading and encoding keep processors busy and take memory, so `threads` do that and no others. What is encoded lies
-    on the disk until it is sent, and waits for the network: as many are on their way as the store lets pay.
+    What `earlier` knows to be there already is not read. Reading and encoding keep processors busy and take memory, so
+    `threads` do that and no others. What is encoded lies on the disk until it is sent, and waits for the network: as
+    many are on their way as the store lets pay.
     """
     at_once = max(threads, store.transfers)
     files: list[DayFile] = []
@@ -177,7 +196,7 @@ def land(
                 failures.append(result)
 
     with (
-        _Folders(store) as folders,
+        Folders(store) as folders,
         ThreadPoolExecutor(threads, "encode") as encoding,
         ThreadPoolExecutor(at_once, "send") as pool,
     ):
@@ -188,7 +207,7 @@ def land(
                 if place in seen and (day_rows.instrument or not dataset.per_instrument):
                     raise LakeError(f"{dataset.name} of {place[1] or 'all instruments'} on {place[0]} came twice")
                 seen.add(place)
-                running.add(pool.submit(_land_one, store, dataset, folders, day_rows, encoding))
+                running.add(pool.submit(_land_one, store, dataset, folders, day_rows, earlier, encoding))
                 if len(running) >= at_once + threads:
                     finished, running = wait(running, return_when=FIRST_COMPLETED)
                     collect(finished)
@@ -204,8 +223,11 @@ def land(
 
 
 def _land_one(
-    store: ObjectStore, dataset: Dataset, folders: _Folders, rows: DayRows, encoding: Executor
+    store: ObjectStore, dataset: Dataset, folders: Folders, rows: DayRows, earlier: Earlier, encoding: Executor
 ) -> DayFile | Failure:
+    made_from = encoding.submit(earlier.made_from, rows).result()
+    if there := earlier.kept(rows, made_from, folders):
+        return there
     rejects = Rejects()
     day, instrument = rows.day, rows.instrument
     with store.stage() as path:
@@ -220,11 +242,13 @@ def _land_one(
             return DayFile(day, instrument, rows.origin, span, 0, 0, False, rejects)
         if rejects:
             _keep_rejects(store, QUARANTINE[dataset.name], folders, rows, rejects)
+            made_from = None
         size, checksum, changed, before = _publish(store, dataset, folders, path, day, instrument)
-        return DayFile(day, instrument, rows.origin, span, size, checksum, changed, rejects, before)
+        facts = dict(rows.facts) if made_from else {}
+        return DayFile(day, instrument, rows.origin, span, size, checksum, changed, rejects, before, made_from, facts)
 
 
-def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, rows: DayRows, rejects: Rejects) -> None:
+def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: Folders, rows: DayRows, rejects: Rejects) -> None:
     """Writes what was set aside, before the rows that it is missing from."""
     with store.stage() as path:
         write_day_file(path, quarantine, rows.day, rows.instrument, [quarantined(quarantine, rejects)])
@@ -232,7 +256,7 @@ def _keep_rejects(store: ObjectStore, quarantine: Dataset, folders: _Folders, ro
 
 
 def _publish(
-    store: ObjectStore, dataset: Dataset, folders: _Folders, path: Path, day: date, instrument: Instrument | None
+    store: ObjectStore, dataset: Dataset, folders: Folders, path: Path, day: date, instrument: Instrument | None
 ) -> tuple[int, int, bool, Span | None]:
     """Puts an encoded day file into each layout that lacks its bytes.
 
@@ -303,7 +327,7 @@ def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> Non
     crossed = list(places) if others else []
     for attempt in range(_ROUNDS):
         wait_for_others(attempt, _ROUNDS, f"{dataset.name}: {len(crossed)} day files are written by another run", log)
-        with _Folders(store) as folders:
+        with Folders(store) as folders:
             for place in crossed:
                 folders.ask(dataset, *place)
             crossed = [place for place in crossed if not _in_step(folders, dataset, *place)]
@@ -332,7 +356,7 @@ def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> Non
     )
 
 
-def _in_step(folders: _Folders, dataset: Dataset, day: date, instrument: Instrument | None) -> bool:
+def _in_step(folders: Folders, dataset: Dataset, day: date, instrument: Instrument | None) -> bool:
     primary, *others = dataset.day_layouts
     truth = folders.find(dataset, primary, day, instrument)
     if truth is None:

@@ -65,6 +65,10 @@ class Selected:
             self.own += counts[day]
             self.after += counts[day + DAY]
 
+    def recall(self, day: date, facts: Mapping[str, int]) -> None:
+        """Adds one instrument's as they were told when its candles were made."""
+        self.add(day, Counter({date.fromisoformat(file): count for file, count in facts.items()}))
+
 
 def day_window(day: date) -> Window:
     """The UTC day."""
@@ -114,8 +118,10 @@ def first_candles(
         venues = {instrument.venue for instrument in chosen}
         told[day] = Selected(waiting=waiting_for_the_day_after(stored, [TRADES], day, venues.__contains__))
         for instrument in chosen:
-            read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], told[day])
-            yield DayRows(day, instrument, f"trades of {instrument}", read)
+            facts: dict[str, int] = {}
+            read = partial(_first_candles, store, day, instrument, contracts, fills[instrument.type], facts, told[day])
+            recall = partial(told[day].recall, day)
+            yield DayRows(day, instrument, f"trades of {instrument}", read, facts=facts, recall=recall)
 
 
 def _first_candles(
@@ -124,10 +130,12 @@ def _first_candles(
     instrument: Instrument,
     contract_of: ContractOf,
     fill: Fill,
+    facts: dict[str, int],
     selected: Selected,
     _: Rejects,
 ) -> Iterator[pa.RecordBatch]:
     made, counts = _candles(store, day, instrument, contract_of, fill)
+    facts |= {file.isoformat(): count for file, count in counts.items()}
     selected.add(day, counts)
     yield from made.to_batches()
 

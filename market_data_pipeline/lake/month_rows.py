@@ -28,15 +28,16 @@ _KEPT_BYTES = 128 << 20
 
 def digest_of_files(files: Iterable[tuple[Instrument | None, int]]) -> str | None:
     """Stands for some day files, given in order, each by its instrument and CRC-32C; None for none."""
-    return _digest("\n".join(f"{instrument} {crc32c:08x}" for instrument, crc32c in files))
+    return digest_of("\n".join(f"{instrument} {crc32c:08x}" for instrument, crc32c in files))
 
 
 def digest_of_rows(tables: Iterable[pa.Table]) -> str | None:
     """Stands for a group's rows, where a day file holds other groups as well; None for none."""
-    return _digest("\n".join(repr(row) for table in tables for row in table.to_pylist()))
+    return digest_of("\n".join(repr(row) for table in tables for row in table.to_pylist()))
 
 
-def _digest(text: str) -> str | None:
+def digest_of(text: str) -> str | None:
+    """A short text that stands for another one; None for an empty one."""
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest() if text else None
 
 

@@ -5,33 +5,45 @@ the record said, and is read only where nothing was said or it was evidently rep
 the record until it is made again, or its source no longer has it.
 """
 
+import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.day_files import DayFile, Place
 from market_data_pipeline.lake.differences import restoring
-from market_data_pipeline.lake.month_rows import digest_of_files
+from market_data_pipeline.lake.month_rows import digest_of
 from market_data_pipeline.lake.months import Target
 from market_data_pipeline.lake.parquet import explained, opened, row_group_days
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Codec, Dataset
 from market_data_pipeline.model.errors import LakeError, ObjectNotFound
 from market_data_pipeline.model.instruments import Instrument
-from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA
+from market_data_pipeline.model.records import RECORD, RECORD_SCHEMA, SINCE_LATER
 
 
 @dataclass(frozen=True)
 class Sum:
-    """What is recorded of a day file: its rows, its bytes, and their CRC-32C as they were encoded."""
+    """What is recorded of a day file.
+
+    Attributes:
+        rows: its rows.
+        size: its bytes.
+        crc32c: their CRC-32C as they were encoded.
+        made_from: stands for what it was made from; None where that is not known.
+        facts: what its making told beside the rows.
+    """
 
     rows: int
     size: int
     crc32c: int
+    made_from: str | None = field(default=None, compare=False)
+    facts: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 Sums = Mapping[Place, Sum]
@@ -56,15 +68,42 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     Raises:
         LakeError: it cannot be read.
     """
-    key = record_key(dataset, day)
-    try:
-        with opened(store, key, "`market-data repair` makes it anew") as file:
-            sums = _sums(file.read())
-    except ObjectNotFound:
-        return None
-    if any((instrument is not None) is not dataset.per_instrument for _, instrument in sums):
-        raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
-    return sums
+    record = MonthRecord.read(store, dataset, day)
+    return record.sums() if record else None
+
+
+@dataclass(frozen=True)
+class MonthRecord:
+    """The record of a month, as it was when it was read; see `read`."""
+
+    _table: pa.Table
+
+    @classmethod
+    def read(cls, store: ObjectStore, dataset: Dataset, day: date) -> "MonthRecord | None":
+        """That of a day's month; None where nothing was ever recorded.
+
+        Raises:
+            LakeError: it cannot be read.
+        """
+        key = record_key(dataset, day)
+        try:
+            with opened(store, key, "`market-data repair` makes it anew") as file:
+                table = file.read()
+                whose = table.column("instrument_id")
+                table.select(_NEEDED)
+        except ObjectNotFound:
+            return None
+        if whose.null_count != (0 if dataset.per_instrument else len(whose)):
+            raise LakeError(f"{store.uri_of(key)} is no record of {dataset.name}; `market-data repair` makes it anew")
+        return cls(table)
+
+    def sums(self) -> dict[Place, Sum]:
+        """What is recorded of each file."""
+        return _sums(self._table)
+
+    def on(self, day: date) -> dict[Place, Sum]:
+        """Likewise, of the files of one day."""
+        return _sums(self._table.filter(pc.equal(self._table.column("date"), pa.scalar(day, pa.date32()))))
 
 
 def written(info: ObjectInfo) -> int:
@@ -80,19 +119,29 @@ def record_written(store: ObjectStore, dataset: Dataset, day: date) -> int:
     return max((written(info) for info in store.list(record_key(dataset, day))), default=0)
 
 
+_NEEDED = [field.name for field in RECORD_SCHEMA if field.metadata != SINCE_LATER]
+
+
 def _sums(table: pa.Table) -> dict[Place, Sum]:
+    names = [name for name in RECORD_SCHEMA.names if name in _NEEDED or name in table.column_names]
     return {
         (row["date"], row["instrument_id"] and Instrument.parse(row["instrument_id"])): Sum(
-            row["rows"], row["bytes"], row["crc32c"]
+            row["rows"], row["bytes"], row["crc32c"], row.get("made_from"), _facts(row.get("facts"))
         )
-        for row in table.select(RECORD_SCHEMA.names).to_pylist()
+        for row in table.select(names).to_pylist()
     }
+
+
+def _facts(text: str | None) -> dict[str, int]:
+    return json.loads(text) if text else {}
 
 
 def landed_sums(files: Iterable[DayFile]) -> dict[Place, Sum]:
     """What a run knows of the day files that it encoded."""
     return {
-        (file.day, file.instrument): Sum(file.span.rows, file.size, file.crc32c) for file in files if file.span.rows
+        (file.day, file.instrument): Sum(file.span.rows, file.size, file.crc32c, file.made_from, file.facts)
+        for file in files
+        if file.span.rows
     }
 
 
@@ -158,8 +207,12 @@ class Checksums:
         return Sum(rows, found.info.size, self._store.crc32c(found.info))
 
     def digest(self, _: Target, members: Sequence[_Recorded]) -> str | None:
-        """Of the files' instruments and checksums."""
-        return digest_of_files((each.place[1], each.sum.crc32c) for each in members)
+        """Of the files' instruments and checksums, and of what they were made from."""
+        texts = (
+            f"{each.place[1]} {each.sum.crc32c:08x}" + (f" {each.sum.made_from}" if each.sum.made_from else "")
+            for each in members
+        )
+        return digest_of("\n".join(texts))
 
     def same(self, _: Target, objects: Sequence[DayObject], members: Sequence[_Recorded], __: str | None) -> bool:
         """Whether the very same objects are listed now."""
@@ -175,6 +228,8 @@ class Checksums:
                     "rows": each.sum.rows,
                     "bytes": each.sum.size,
                     "crc32c": each.sum.crc32c,
+                    "made_from": each.sum.made_from,
+                    "facts": json.dumps(dict(each.sum.facts), sort_keys=True) if each.sum.facts else None,
                 }
                 for each in members
             ]

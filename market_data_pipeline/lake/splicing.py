@@ -22,6 +22,7 @@ from market_data_pipeline.lake.footers import MAGIC, Footer, RowGroup
 from market_data_pipeline.lake.parquet import explained, parquet_writer, row_group_days
 from market_data_pipeline.model.datasets import Codec
 from market_data_pipeline.model.errors import LakeError
+from market_data_pipeline.model.records import SINCE_LATER
 
 MONTH_DIGESTS = b"day_digests"
 ADVICE = "`market-data repair` puts it together anew from the by_date files"
@@ -145,6 +146,9 @@ def _decoded(old: OpenMonth, groups: Iterable[int], schema: pa.Schema) -> Iterat
     for group in groups:
         with old.explained():
             table = old.parquet.read_row_group(group)
+            for number, column in enumerate(schema):
+                if column.name not in table.column_names and column.metadata == SINCE_LATER:
+                    table = table.add_column(number, column, pa.nulls(table.num_rows, column.type))
             if table.schema.names != schema.names:
                 raise pa.ArrowInvalid("it has other columns than this lake writes")
             table = table.cast(schema)

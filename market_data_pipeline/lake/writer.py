@@ -26,6 +26,7 @@ from market_data_pipeline.lake.records import (
 )
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.stores.parallel import in_parallel, together
+from market_data_pipeline.lake.unchanged import Unchanged
 from market_data_pipeline.model.datasets import QUARANTINE, Dataset
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.records import RECORD
@@ -82,7 +83,8 @@ def write_days(
     rows fail, keep what they had. An instrument of the selection that `rows` no longer have goes from every layout,
     unless something of that day could not be told apart.
 
-    First of all it sweeps up what killed runs have left behind.
+    Rows that would be made from the same as the files that lie there are not read (see `lake.unchanged`). First of all
+    it sweeps up what killed runs have left behind.
 
     Args:
         store: the lake.
@@ -100,7 +102,9 @@ def write_days(
     if strays := store.sweep():
         log.info("%s: %d temporary files that killed runs had left were removed", store.uri, strays)
     before = store.bytes_written
-    files, failures = land(store, dataset, rows, threads, progress)
+    unchanged = Unchanged(store, dataset)
+    landed, failures = land(store, dataset, rows, unchanged, threads, progress)
+    files = unchanged.confirmed(landed)
     quarantine = QUARANTINE.get(dataset.name)
     (stored, lost), aside = together(
         store,

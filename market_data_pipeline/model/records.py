@@ -15,6 +15,9 @@ RECORD = Layout(
 )
 """One object for each dataset and month."""
 
+SINCE_LATER = {b"since": b"later"}
+"""Metadata of a column that older records lack: there it is null."""
+
 RECORD_SCHEMA = pa.schema(
     [
         pa.field("date", pa.date32(), False),
@@ -22,6 +25,12 @@ RECORD_SCHEMA = pa.schema(
         pa.field("rows", pa.int64(), False),
         pa.field("bytes", pa.int64(), False),
         pa.field("crc32c", pa.int64(), False),
+        pa.field("made_from", TEXT, metadata=SINCE_LATER),
+        pa.field("facts", TEXT, metadata=SINCE_LATER),
     ]
 )
-"""A row for each day file of `by_date`, in order of day and instrument: its rows, its bytes, their CRC-32C."""
+"""A row for each day file of `by_date`, in order of day and instrument.
+
+Its rows, its bytes, their CRC-32C; what it was made from (see `lake.unchanged`), and what its making told beside the
+rows, as JSON. The last two are null where nothing is known, or nothing was told.
+"""

@@ -1,7 +1,7 @@
 """Rows on their way into the lake: one instrument's day of one dataset, streamed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -57,6 +57,14 @@ class Rejects:
         self.rows.extend(others.rows)
 
 
+def _cannot_tell(_: object) -> None:
+    return None
+
+
+def _tells_nobody(_: Mapping[str, int]) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class DayRows:
     """One day of one dataset: of one instrument, or of all where the dataset's day file holds all.
@@ -70,12 +78,20 @@ class DayRows:
             (`Dataset.own_schema`: times in UTC microseconds). May be called again and from any thread. Rows that
             cannot be used are left out and told to the Rejects that it is given. Raises SourceError, with file and
             line where there is one, when the input as a whole cannot be trusted (torn, column missing, no number).
+        made_from: a text that stands for all that the rows are made from beside the code: contents of files, settings.
+            While it stays the same, `read` gives the same rows. None where it cannot be told without reading them. What
+            calls with one and the same object find out they may share; with another one they look anew.
+        facts: what reading found out beside the rows, by name; complete once they have been read.
+        recall: called with these facts instead of a reading that the lake can do without.
     """
 
     day: date
     instrument: Instrument | None
     origin: str
     read: Callable[[Rejects], Iterator[pa.RecordBatch]]
+    made_from: Callable[[object], str | None] = _cannot_tell
+    facts: dict[str, int] = field(default_factory=dict, compare=False)
+    recall: Callable[[Mapping[str, int]], None] = _tells_nobody
 
 
 def unreadable(day: date, instrument: Instrument | None, origin: str, why: str | SourceError) -> DayRows:

@@ -426,3 +426,32 @@ def test_a_contract_that_changes_leaves_the_state_of_ticks(tmp_path):
         )
         states.add(state(source))
     assert len(states) == 1
+
+
+def told(source: FilesSource) -> list[str | None]:
+    return [file.made_from(object()) for file in source.files("trades", DAY, ALL)]
+
+
+def test_what_rows_are_made_from_is_the_content_and_what_it_is_taken_for(tmp_path: Path) -> None:
+    path = write_trades(tmp_path, "ETHUSDT", 50)
+    (before,) = told(FilesSource(tmp_path))
+    os.utime(path, (0, 0))
+    assert told(FilesSource(tmp_path)) == [before] != [None]
+    shutil.copytree(tmp_path, tmp_path.parent / "elsewhere")
+    assert told(FilesSource(tmp_path.parent / "elsewhere")) == [before]
+    write_trades(tmp_path, "ETHUSDT", 51)
+    assert told(FilesSource(tmp_path)) not in ([before], [None])
+    write_trades(tmp_path, "ETHUSDT", 50)
+    assert told(FilesSource(tmp_path)) == [before]
+    path.rename(path.with_name(path.name.replace("ETHUSDT", "BTCUSDT")))
+    assert told(FilesSource(tmp_path)) not in ([before], [None])
+
+
+def test_what_rows_are_made_from_is_looked_at_again_where_the_file_has_changed(tmp_path: Path) -> None:
+    path = write_trades(tmp_path, "ETHUSDT", 50)
+    (file,) = FilesSource(tmp_path).files("trades", DAY, ALL)
+    before = file.made_from(object())
+    write_trades(tmp_path, "ETHUSDT", 51)
+    assert file.made_from(object()) not in (before, None)
+    path.unlink()
+    assert file.made_from(object()) is None

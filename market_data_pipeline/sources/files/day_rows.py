@@ -13,6 +13,7 @@ from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import InstrumentError, SourceError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
 from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
+from market_data_pipeline.sources.contents import content_of
 from market_data_pipeline.sources.files.file_names import Vendor, VendorFile
 from market_data_pipeline.sources.files.mapping import Mapping
 from market_data_pipeline.sources.formats.binance_csv import Market, market_by_columns, read_binance_trades
@@ -153,7 +154,8 @@ def _own_file(day: date, instrument: Instrument, files: list[tuple[VendorFile, s
     if len(files) > 1:
         return _doubled(day, instrument, [str(file.path) for file, _ in files])
     file, venue = files[0]
-    return DayRows(day, instrument, str(file.path), partial(_read, file, venue))
+    read_as = f"{file.vendor} {file.data_type} of {venue} {file.symbol} on {day}"
+    return DayRows(day, instrument, str(file.path), partial(_read, file, venue), content_of(file.path, read_as))
 
 
 def _read(file: VendorFile, venue: str, rejects: Rejects) -> Iterator[pa.RecordBatch]:
