@@ -4,10 +4,10 @@ Reads by `lake`, computes by `transforms`, and gives out rows for the writer; kn
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 
 import pyarrow as pa
@@ -21,9 +21,8 @@ from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
-from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
+from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms import availability as maps
 from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
@@ -109,11 +108,8 @@ def first_candles(
     told = {} if selected is None else selected
     stored = stored_instruments(store)
     for day in days:
-        try:
-            contracts = contracts_on(store, day, contract_of)
-        except MarketDataError as problem:
-            yield unreadable(day, None, f"instruments on {day}", str(problem))
-            continue
+        # not before the rows are read: until then it may become another one, and they tell what they are made from
+        contracts = lru_cache(maxsize=1)(partial(contracts_on, store, day, contract_of))
         chosen = sorted(instrument for instrument in stored(TRADES, day) if instrument in selection)
         venues = {instrument.venue for instrument in chosen}
         told[day] = Selected(waiting=waiting_for_the_day_after(stored, [TRADES], day, venues.__contains__))
@@ -128,13 +124,13 @@ def _first_candles(
     store: ObjectStore,
     day: date,
     instrument: Instrument,
-    contract_of: ContractOf,
+    contracts: Callable[[], ContractOf],
     fill: Fill,
     facts: dict[str, int],
     selected: Selected,
     _: Rejects,
 ) -> Iterator[pa.RecordBatch]:
-    made, counts = _candles(store, day, instrument, contract_of, fill)
+    made, counts = _candles(store, day, instrument, contracts(), fill)
     facts |= {file.isoformat(): count for file, count in counts.items()}
     selected.add(day, counts)
     yield from made.to_batches()

@@ -25,7 +25,7 @@ def content_of(path: Path, read_as: str) -> Callable[[object], str | None]:
                 status = os.fstat(file.fileno())
                 stamp = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
                 if stamp not in known:
-                    digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+                    digest = hashlib.file_digest(file, "sha256")  # by the processor, twice as fast as others
                     known[stamp] = f"{read_as}\n{digest.hexdigest()}"
         except OSError:  # whoever reads the rows says so
             return None
