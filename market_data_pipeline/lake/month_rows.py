@@ -22,7 +22,8 @@ from market_data_pipeline.model.errors import ObjectChanged
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import instrument_fields
 
-ROW_GROUP_ROWS = 1_000_000
+ROW_GROUP_ROWS = 131_072
+"""Of a month file. While one is made its rows are held about three times, and several are made at once."""
 _KEPT_BYTES = 128 << 20
 
 
@@ -92,6 +93,13 @@ def _unless(there: Sequence[DayObject], objects: Iterable[DayObject]) -> list[Da
     """Some objects but for those of instruments that are there."""
     instruments = {found.instrument for found in there}
     return [found for found in objects if found.instrument not in instruments]
+
+
+def _joined(held: list[pa.Table]) -> pa.Table:
+    """The rows of some tables as one, which are let go of: it is encoded before the next are read."""
+    joined = pa.concat_tables(held).unify_dictionaries().combine_chunks()
+    held.clear()
+    return joined
 
 
 class MonthRows:
@@ -167,12 +175,12 @@ class MonthRows:
             if not self._dataset.per_instrument:
                 table = of_group(table, target)
             if held and rows + table.num_rows > ROW_GROUP_ROWS:
-                yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
-                held, rows = [], 0
+                yield _joined(held)
+                rows = 0
             held.append(table)
             rows += table.num_rows
         if rows:
-            yield pa.concat_tables(held).unify_dictionaries().combine_chunks()
+            yield _joined(held)
 
     def _kept_rows(self, found: DayObject) -> pa.Table:
         with opened(self._store, found.info.key, "`market-data repair` mends it") as file:

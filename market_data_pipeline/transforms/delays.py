@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.windows import DAY, microseconds, midnight
+from market_data_pipeline.transforms.as_of import Integers, Reals
 
 TRADE_COLUMNS = ("timestamp", "local_timestamp")
 """The columns of trades that delays are made from."""
@@ -28,10 +28,10 @@ class Delays:
         edges: where each bucket of the finest timeframe starts among them, and last where the day ends.
     """
 
-    values: npt.NDArray[np.int64]
-    edges: npt.NDArray[np.int64]
+    values: Integers
+    edges: Integers
 
-    def of(self, opens: npt.NDArray[np.int64], length: int) -> dict[str, npt.NDArray[np.float64]]:
+    def of(self, opens: Integers, length: int) -> dict[str, Reals]:
         """Mean, median, min and max of the buckets that open at these times of the day, in milliseconds.
 
         Args:
@@ -43,13 +43,25 @@ class Delays:
         """
         found = {name: np.full(len(opens), np.nan) for name in ("mean", "median", "min", "max")}
         firsts, lasts = self.edges[opens // _FINEST], self.edges[(opens + length) // _FINEST]
-        for place in np.flatnonzero(lasts > firsts):
-            inside = self.values[firsts[place] : lasts[place]]
-            found["mean"][place] = int(inside.sum()) / len(inside)
-            found["median"][place] = np.median(inside)
-            found["min"][place] = inside.min()
-            found["max"][place] = inside.max()
-        return {name: values / _MILLISECOND for name, values in found.items()}
+        filled = np.flatnonzero(lasts > firsts)
+        firsts, counts = firsts[filled], (lasts - firsts)[filled]
+        values = np.append(self.values, 0)  # a bucket may end where they do, and reduceat wants a place for that
+        bounds = np.column_stack((firsts, firsts + counts)).ravel()
+        sums, least, most = (each.reduceat(values, bounds)[::2] for each in (np.add, np.minimum, np.maximum))
+        found["mean"][filled] = [total / count for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
+        found["median"][filled] = _medians(values, firsts, counts)
+        found["min"][filled], found["max"][filled] = least, most
+        return {name: told / _MILLISECOND for name, told in found.items()}
+
+
+def _medians(values: Integers, firsts: Integers, counts: Integers) -> Reals:
+    """The medians of stretches of some values, which are put into another order within each."""
+    low, high = (counts - 1) // 2, counts // 2  # the places of the one or the two in the middle
+    many = counts > 2
+    for first, count, *middle in np.column_stack((firsts, counts, low, high))[many].tolist():
+        values[first : first + count].partition(middle)  # much faster than numpy's median of so few
+    medians: Reals = (values[firsts + low].astype(np.float64) + values[firsts + high]) / 2
+    return medians
 
 
 def delays_of(trades: Iterable[pa.Table], day: date) -> Delays:

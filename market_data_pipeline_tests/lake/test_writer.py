@@ -5,8 +5,10 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from market_data_pipeline.lake import month_rows
 from market_data_pipeline.lake.day_files import DayFile
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.lake.repaired import repair
@@ -257,6 +259,17 @@ def test_siblings_never_mix(ground: Ground) -> None:
         rows = look.rows(HOURLY, layout.name)
         seen = set(zip(rows.column("instrument_id").to_pylist(), rows.column("open").to_pylist(), strict=True))
         assert seen == {(BTC_USD.id, 2.0 + n) for n in range(3)} | {(BTC_USDT.id, 900.0 + n) for n in range(3)}
+
+
+def test_a_day_of_many_instruments_is_cut_between_them_in_month_files(ground: Ground, monkeypatch) -> None:
+    monkeypatch.setattr(month_rows, "ROW_GROUP_ROWS", 7)  # of three rows each: two go together
+    day, instruments = DAYS[0], [Instrument.spot("binance", f"A{number}", "USDT") for number in range(5)]
+    write(ground.store, HOURLY, {(day, each): hourly(day, price=1.0 + at) for at, each in enumerate(instruments)})
+    Look(ground).assert_layouts_agree([HOURLY])
+    content = ground.get(HOURLY.path(HOURLY.layout("by_venue"), day, instruments[0]))
+    assert content is not None
+    metadata = pq.ParquetFile(pa.BufferReader(content)).metadata
+    assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [6, 6, 3]
 
 
 @pytest.mark.parametrize("dataset", [TRADES, HOURLY, MAPS], ids=lambda dataset: dataset.name)
