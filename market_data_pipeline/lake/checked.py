@@ -22,6 +22,7 @@ from market_data_pipeline.transforms.differences import differing_minutes
 from market_data_pipeline.transforms.laws import broken_candle_laws
 
 _MINUTES = 10
+_SUMMED = ("volume", "trade_count")
 Klines = Callable[[Instrument, date], pa.Table | None]
 _RELATIVE = 1e-9
 """Sums of floats over other orders and groups differ by rounding alone."""
@@ -73,7 +74,7 @@ def volume_problems(
     dataset = candles(timeframe.name)
 
     def look(found: DayObject, instrument: Instrument) -> Iterator[Finding]:
-        made = _sums(own_rows(store, dataset, found.info.key))
+        made = _sums(own_rows(store, dataset, found.info.key, _SUMMED))
         sources = (
             _traded(store, instrument, found.day)
             if timeframe.source is None
@@ -169,7 +170,7 @@ def _traded(store: ObjectStore, instrument: Instrument, day: date) -> list[tuple
 
 def _finer(store: ObjectStore, dataset: Dataset, instrument: Instrument, day: date) -> tuple[float, int]:
     try:
-        return _sums(own_rows(store, dataset, dataset.path(dataset.layouts[0], day, instrument)))
+        return _sums(own_rows(store, dataset, dataset.path(dataset.layouts[0], day, instrument), _SUMMED))
     except ObjectNotFound:
         return 0.0, 0
 

@@ -1,7 +1,7 @@
 """Day files: each is encoded once and lands in every day layout as the same bytes, whatever other runs do."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from market_data_pipeline.lake.encoding import write_day_file
-from market_data_pipeline.lake.parquet import Span, opened, span_at
+from market_data_pipeline.lake.parquet import Span, opened, read_columns, span_at
 from market_data_pipeline.lake.quarantine import quarantined
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.content import crc32c_of
@@ -305,16 +305,16 @@ def _readable(dataset: Dataset, rows: DayRows, rejects: Rejects) -> Iterator[pa.
 
 
 @whole
-def own_rows(store: ObjectStore, dataset: Dataset, key: str) -> pa.Table:
-    """A day file's own columns.
+def own_rows(store: ObjectStore, dataset: Dataset, key: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A day file's own columns, or some of them in this order.
 
     Raises:
         ObjectNotFound: it is not there.
         LakeError: it cannot be read, or lacks a column.
     """
-    names = dataset.own_schema.names
+    schema = pa.schema([dataset.own_schema.field(name) for name in columns or dataset.own_schema.names])
     with opened(store, key) as file:
-        return file.read(columns=names).select(names).cast(dataset.own_schema)
+        return read_columns(file, schema.names).cast(schema)
 
 
 def settle(store: ObjectStore, dataset: Dataset, places: Iterable[Place]) -> None:

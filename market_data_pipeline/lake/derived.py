@@ -16,7 +16,7 @@ from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_ins
 from market_data_pipeline.lake.day_files import own_rows
 from market_data_pipeline.lake.master import ContractOf, contracts_on, listing_on, of_selection, with_others
 from market_data_pipeline.lake.ordering import times
-from market_data_pipeline.lake.parquet import opened, span_of
+from market_data_pipeline.lake.parquet import opened, read_columns, span_of
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
@@ -209,14 +209,15 @@ def observe(store: ObjectStore, dataset: Dataset, found: DayObject) -> maps.Obse
     """What a day file holds, read a row group at a time."""
     tick = dataset.kind is Kind.TICKS
     length = dataset.timeframe.microseconds if dataset.timeframe else _MINUTE
-    names = [name for name in TICK_COLUMNS if name in dataset.own_schema.names]
-    columns = names if tick else dataset.own_schema.names
+    # whatever has no laws is read for its times alone
+    needed = TICK_COLUMNS if tick else dataset.own_schema.names if dataset.timeframe else ("timestamp",)
+    columns = [name for name in needed if name in dataset.own_schema.names]
     lawful = True
     stamps = []
     with opened(store, found.info.key) as file:
         span = span_of(file.metadata, dataset)
         for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=columns)
+            rows = read_columns(file, columns, [group])
             stamps.append(maps.buckets_of(times(rows), length))
             if tick:
                 lawful &= not broken_tick_laws(rows, found.day)

@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 from market_data_pipeline.lake.catalog import DayObject
 from market_data_pipeline.lake.differences import restoring
 from market_data_pipeline.lake.months import Target
-from market_data_pipeline.lake.parquet import check_columns, explained, opened, parquet_file, row_group_days
+from market_data_pipeline.lake.parquet import (
+    check_columns,
+    explained,
+    opened,
+    parquet_file,
+    read_columns,
+    row_group_days,
+)
 from market_data_pipeline.lake.stores.content import crc32c_of_bytes
 from market_data_pipeline.lake.stores.contract import ObjectInfo, ObjectStore
 from market_data_pipeline.model.datasets import Codec, Dataset
@@ -201,6 +208,6 @@ class MonthRows:
                     self._room -= len(content)
         with explained(self._store.uri_of(info.key), restoring(found.day)):
             # a page that a disk has damaged must not go on into the month files
-            table = parquet_file(pa.BufferReader(content)).read()
+            table = read_columns(parquet_file(pa.BufferReader(content)))
         check_columns(table.schema, self._dataset, self._store.uri_of(info.key))
         return table

@@ -80,8 +80,11 @@ def opened(store: ObjectStore, key: str, advice: str = "") -> Iterator[pq.Parque
         yield parquet_file(at_once(pinned))
 
 
-def read_columns(file: pq.ParquetFile, columns: Sequence[str], groups: Sequence[int] | None = None) -> pa.Table:
+def read_columns(
+    file: pq.ParquetFile, columns: Sequence[str] | None = None, groups: Sequence[int] | None = None
+) -> pa.Table:
     """Some columns, in this order, of some row groups (all by default); by several threads where it is worth it."""
+    columns = file.schema_arrow.names if columns is None else columns
     groups = range(file.num_row_groups) if groups is None else groups
     rows = sum(file.metadata.row_group(group).num_rows for group in groups)
     threads = rows * len(columns) >= _ONE_THREAD

@@ -9,7 +9,7 @@ import pyarrow as pa
 from market_data_pipeline.lake.catalog import DayObject, day_objects
 from market_data_pipeline.lake.checked import Finding, findings
 from market_data_pipeline.lake.master import listing_on
-from market_data_pipeline.lake.parquet import opened, span_at
+from market_data_pipeline.lake.parquet import opened, read_columns, span_at
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset, Kind
 from market_data_pipeline.model.errors import MarketDataError
@@ -85,4 +85,4 @@ class _Lives:
 def _pieces(store: ObjectStore, key: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     with opened(store, key) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=list(columns))
+            yield read_columns(file, columns, [group])
