@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -37,6 +38,7 @@ from market_data_pipeline_tests.lake.made_up import (
     ingest,
     made_ticks,
     plain,
+    trades,
     write,
 )
 from market_data_pipeline_tests.store_fixtures import Ground, gcs_ground, local_ground
@@ -633,3 +635,20 @@ def test_reading_goes_on_while_a_month_file_is_replaced(ground: Ground) -> None:
         found = lake.candles(None, "1h", FIRST, MIDDLE)
         assert found.num_rows == 6
         assert found.column("open")[0].as_py() == expected
+
+
+def test_days_of_many_row_groups_are_read_by_many_threads_at_once(ground: Ground) -> None:
+    rows, day = 200_000, DAYS[0]
+    stamps = pa.array(range(rows)).cast(pa.duration("us"))
+    times = pc.add(pa.scalar(midnight(day), TRADES.own_schema.field("timestamp").type), stamps)
+    table = trades([midnight(day)] * rows).set_column(0, TRADES.own_schema.field("timestamp"), times)
+    wanted = [BTC_USD, BTC_USDT, ETH, PERP]
+    write(ground.store, TRADES, {(day, instrument): table for instrument in wanted})
+    lake = MarketDataLake(store=ground.store)
+    for _ in range(5):
+        found = lake.ticks(wanted, "trades", day, day + timedelta(days=1))
+        assert found.num_rows == rows * len(wanted)
+        for instrument, part in zip(sorted(wanted), range(len(wanted)), strict=True):
+            mine = found.slice(part * rows, rows)
+            assert mine.column("instrument_id")[0].as_py() == instrument.id
+            assert mine.select(TRADES.own_schema.names).combine_chunks().equals(table.combine_chunks())
