@@ -5,51 +5,23 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from market_data_pipeline.model.errors import MarketDataError, SettingError
-from market_data_pipeline.model.windows import DAY, as_day
+from market_data_pipeline.looking import coverage, export, ls, show
+from market_data_pipeline.model.errors import SettingError
+from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.settings import Settings
+from market_data_pipeline.terminal import Day, console, plainly
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from market_data_pipeline.model.datasets import Dataset
 
 DEMO_DAY = date(2024, 8, 8)
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-def _plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Ends with one clear message, and no stack trace, where the input is at fault."""
-
-    @wraps(command)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except MarketDataError as error:
-            raise click.ClickException(str(error)) from error
-
-    return guarded
-
-
-class _Day(click.ParamType[date]):
-    name = "day"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        try:
-            return as_day(value)  # type: ignore[arg-type]
-        except MarketDataError as error:
-            self.fail(str(error), param, ctx)
-
-
 _ASSETS = click.option(
     "--assets",
     default="",
@@ -71,10 +43,14 @@ def main() -> None:
     """
 
 
+for _command in (ls, coverage, show, export):
+    main.add_command(_command)
+
+
 @main.command()
-@click.argument("day", type=_Day())
+@click.argument("day", type=Day())
 @_ASSETS
-@_plainly
+@plainly
 def materialize(day: date, assets: str) -> None:
     """Materialize DAY (YYYY-MM-DD) and print what lies in the lake then."""
     settings = Settings.load()
@@ -84,10 +60,10 @@ def materialize(day: date, assets: str) -> None:
 
 
 @main.command()
-@click.argument("first", type=_Day())
-@click.argument("last", type=_Day())
+@click.argument("first", type=Day())
+@click.argument("last", type=Day())
 @_ASSETS
-@_plainly
+@plainly
 def backfill(first: date, last: date, assets: str) -> None:
     """Materialize all days from FIRST to LAST, both included.
 
@@ -97,8 +73,8 @@ def backfill(first: date, last: date, assets: str) -> None:
 
 
 @main.command()
-@click.argument("day", type=_Day(), default=DEMO_DAY.isoformat())
-@_plainly
+@click.argument("day", type=Day(), default=DEMO_DAY.isoformat())
+@plainly
 def demo(day: date) -> None:
     """Materialize one day, show what was written, draw its candles, and say what to type next."""
     settings = Settings.load()
@@ -111,37 +87,37 @@ def demo(day: date) -> None:
 
 
 @main.command()
-@click.argument("first", type=_Day())
-@click.argument("last", type=_Day())
+@click.argument("first", type=Day())
+@click.argument("last", type=Day())
 @click.option("--full", is_flag=True, help="Read and compare every row, not only listings, footers and checksums.")
 @_DATASETS
-@_plainly
+@plainly
 def verify(first: date, last: date, full: bool, names: Sequence[str]) -> None:
     """Say what differs between the layouts from FIRST to LAST, both included; change nothing."""
     from market_data_pipeline.lake import verified
 
     settings = Settings.load()
     chosen = _datasets(names, first, last)
-    console = _console()
+    out = console()
     count = 0
     for difference in verified.verify(settings.open_store(), chosen, first, last, full=full):
         count += 1
-        console.print(f"✗ {difference}", style="red", markup=False, soft_wrap=True)
+        out.print(f"✗ {difference}", style="red", markup=False, soft_wrap=True)
     if count:
         _tell_of_runs(settings)
     looked = f"{first} to {last}, {len(chosen)} datasets, {'every row' if full else 'listings and footers'}"
-    console.print(f"{looked}: {count or 'no'} difference{'' if count == 1 else 's'}", style="red" if count else "green")
+    out.print(f"{looked}: {count or 'no'} difference{'' if count == 1 else 's'}", style="red" if count else "green")
     _leave(not count)
 
 
 @main.command()
-@click.argument("first", type=_Day())
-@click.argument("last", type=_Day())
+@click.argument("first", type=Day())
+@click.argument("last", type=Day())
 @click.option(
     "--forget", is_flag=True, help="Let go of day files that are recorded but not there, and cannot be restored."
 )
 @_DATASETS
-@_plainly
+@plainly
 def repair(first: date, last: date, forget: bool, names: Sequence[str]) -> None:
     """Read everything from FIRST to LAST, and make anew from by_date what differs from it.
 
@@ -151,22 +127,22 @@ def repair(first: date, last: date, forget: bool, names: Sequence[str]) -> None:
     from market_data_pipeline.lake import repaired
 
     settings = Settings.load()
-    console = _console()
+    out = console()
     left = mended = 0
     chosen = _datasets(names, first, last)
     for each in repaired.repair(settings.open_store(), chosen, first, last, forget=forget):
         mended, left = mended + each.mended, left + (not each.mended)
         mark, style = ("✓ mended:", "green") if each.mended else ("✗", "red")
-        console.print(f"{mark} {each.difference}", style=style, markup=False, soft_wrap=True)
-    console.print(f"{first} to {last}: {mended} mended, {left} left", style="red" if left else "green")
+        out.print(f"{mark} {each.difference}", style=style, markup=False, soft_wrap=True)
+    out.print(f"{first} to {last}: {mended} mended, {left} left", style="red" if left else "green")
     _leave(not left)
 
 
 @main.command()
-@click.argument("first", type=_Day())
-@click.argument("last", type=_Day())
+@click.argument("first", type=Day())
+@click.argument("last", type=Day())
 @_DATASETS
-@_plainly
+@plainly
 def adopt(first: date, last: date, names: Sequence[str]) -> None:
     """Take in files that another tool wrote into by_date, from FIRST to LAST: every layout, and Dagster's history."""
     settings = Settings.load()
@@ -180,7 +156,7 @@ def adopt(first: date, last: date, names: Sequence[str]) -> None:
     from market_data_pipeline.lake import adopted
 
     require_partitions(settings, first, last)
-    console = _console()
+    out = console()
     told: dict[str, None] = {}
     with dg.DagsterInstance.get() as instance:
         for dataset in chosen:
@@ -189,16 +165,10 @@ def adopt(first: date, last: date, names: Sequence[str]) -> None:
             told |= dict.fromkeys(taken.problems)
             if taken.days:
                 days = f"{len(taken.days)} days from {taken.days[0]} to {taken.days[-1]}"
-                console.print(f"✓ {dataset.name}: {days}", style="green", soft_wrap=True)
+                out.print(f"✓ {dataset.name}: {days}", style="green", soft_wrap=True)
     for problem in told:  # what lies among the files of several datasets is a problem of each
-        console.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
+        out.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
     _leave(not told)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(highlight=False)
 
 
 def _datasets(names: Sequence[str], first: date, last: date) -> list["Dataset"]:
@@ -220,13 +190,13 @@ def _tell_of_runs(settings: Settings) -> None:
         runs = instance.get_runs(dg.RunsFilter(statuses=active))
     for run in runs:
         note = f"! run {run.run_id} is at work: what it writes may differ until it is done; verify again then"
-        _console().print(note, style="yellow", soft_wrap=True)
+        console().print(note, style="yellow", soft_wrap=True)
 
 
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on this machine: the UI has no login.")
-@_plainly
+@plainly
 def dev(port: int, host: str) -> None:
     """Open Dagster's UI, with its daemon for schedules and backfills, until Ctrl-C."""
     settings = Settings.load()
@@ -280,7 +250,7 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
     from market_data_pipeline.defs.build import build_definitions
     from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, stages
 
-    console = _console()
+    out = console()
     require_partitions(settings, first, last)
     settings.open_store()  # an address that cannot be used is told before anything runs
     defs = build_definitions(settings)
@@ -289,17 +259,17 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
     with dg.DagsterInstance.get() as instance:
         for stage in stages(settings, defs, first, last, assets):
             days = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
-            with console.status(f"materializing {days}"):
+            with out.status(f"materializing {days}"):
                 outcome = launch(defs, instance, stage.first, stage.last, stage.assets)
             clean &= outcome.clean
             # what is long is a line of its own in a pipe, too
             for note in outcome.notes:
-                console.print(f"! {note}", style="yellow", markup=False, soft_wrap=True)
+                out.print(f"! {note}", style="yellow", markup=False, soft_wrap=True)
             for problem in outcome.problems:
-                console.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
+                out.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
             state = "done" if outcome.clean else "done, with failures" if outcome.succeeded else "failed"
             style = "green" if outcome.clean else "red"
-            console.print(f"{days}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
+            out.print(f"{days}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
     return clean
 
 
@@ -324,7 +294,7 @@ def _print_shares(settings: Settings, day: date) -> None:
         name = share.dataset if share.dataset != previous else ""
         table.add_row(name, share.layout, f"{share.objects:,}", f"{share.rows:,}", f"{share.bytes:,}")
         previous = share.dataset
-    _console().print(table)
+    console().print(table)
 
 
 def _draw_candles(settings: Settings, day: date) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import market_data_pipeline
+from market_data_pipeline.cli import main
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.settings import VARIABLES, Settings
 from market_data_pipeline.transforms.inputs import INPUTS
@@ -98,6 +100,21 @@ def test_the_readmes_python_runs_as_it_stands(demo_day: Path, monkeypatch: pytes
     for question in questions:
         answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
         assert len(answer) > 0, ast.unparse(question)
+
+
+def test_the_readmes_looks_at_the_lake_run_as_they_stand(demo_day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo_day)
+    commands = re.findall(
+        r"^\.venv/bin/market-data ((?:ls|coverage|show|export)\b[^#\n]*)",
+        (PROJECT / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert len(commands) == 4
+    for command in commands:
+        done = CliRunner().invoke(main, command.split())
+        assert done.exit_code == 0, done.output
+        assert len(done.stdout.splitlines()) >= 1
+    assert len((demo_day / "candles.csv").read_text().splitlines()) > 24
 
 
 def test_the_notebook_runs_as_it_stands(demo_day: Path, monkeypatch: pytest.MonkeyPatch) -> None:

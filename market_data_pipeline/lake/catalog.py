@@ -90,3 +90,22 @@ def stored_fields(store: ObjectStore, dataset: Dataset, layout: Layout) -> Itera
             yield layout.parse(info.key)
         except LayoutError:
             continue
+
+
+def stored_files(store: ObjectStore, datasets: Iterable[Dataset]) -> Iterator[tuple[Dataset, DayObject]]:
+    """All day files of some datasets, under their primary layouts; each folder is listed once, whoever shares it."""
+    sharing: dict[str, list[Dataset]] = {}
+    for dataset in datasets:
+        sharing.setdefault(dataset.layouts[0].prefix(None, **dataset.path_fields()), []).append(dataset)
+    for prefix, among in sharing.items():
+        for info in store.list(prefix):
+            for dataset in among:
+                try:
+                    found = dataset.layouts[0].parse(info.key)
+                except LayoutError:
+                    continue
+                if all(found.get(name, value) == value for name, value in dataset.path_fields().items()):
+                    named = found.get("instrument_id")
+                    day = dataset.layouts[0].day_of(found)
+                    yield dataset, DayObject(day, Instrument.parse(named) if named else None, info)
+                    break

@@ -1,16 +1,18 @@
-"""How much of a day lies in the lake, for each dataset and layout: objects, rows, bytes."""
+"""How much lies in the lake: of each dataset by listings alone, of a day in each layout with its rows."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.catalog import DayObject, day_objects, stored_files
 from market_data_pipeline.lake.months import targets_of
 from market_data_pipeline.lake.parquet import explained, opened, parquet_file, row_group_days
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.windows import days_between
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,58 @@ def _of_day(store: ObjectStore, key: str, day: date) -> tuple[int, int] | None:
         return None
     size = sum(group.column(leaf).total_compressed_size for group in groups for leaf in range(group.num_columns))
     return sum(group.num_rows for group in groups), size
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What lies of a dataset under its primary layout, and how many instruments where each has files of its own."""
+
+    dataset: str
+    first: date
+    last: date
+    days: int
+    instruments: int | None
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class DayHolding:
+    """What lies of a day of a dataset under its primary layout; instruments as of Holding."""
+
+    day: date
+    instruments: int | None
+    files: int
+    bytes: int
+
+
+def holdings(store: ObjectStore) -> Iterator[Holding]:
+    """What lies of each dataset, in their order; those of which nothing does are left out. Reads listings alone."""
+    files: dict[str, int] = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
+    days: dict[str, set[date]] = defaultdict(set)
+    instruments: dict[str, set[object]] = defaultdict(set)
+    for dataset, found in stored_files(store, DATASETS.values()):
+        files[dataset.name] += 1
+        sizes[dataset.name] += found.info.size
+        days[dataset.name].add(found.day)
+        instruments[dataset.name] |= {found.instrument} - {None}
+    for name in DATASETS:
+        if at := days.get(name):
+            named = len(instruments[name]) if DATASETS[name].per_instrument else None
+            yield Holding(name, min(at), max(at), len(at), named, files[name], sizes[name])
+
+
+def day_holdings(store: ObjectStore, dataset: Dataset, first: date | None, last: date | None) -> Iterator[DayHolding]:
+    """What lies of each day of a dataset, rising; all days by default. Reads listings alone."""
+    by_day: dict[date, list[DayObject]] = defaultdict(list)
+    if first is None or last is None:
+        for _, found in stored_files(store, [dataset]):
+            by_day[found.day].append(found)
+    else:
+        for day in days_between(first, last):
+            by_day[day] = list(day_objects(store, dataset, day))
+    for day in sorted(by_day):
+        if there := by_day[day]:
+            named = len(there) if dataset.per_instrument else None
+            yield DayHolding(day, named, len(there), sum(found.info.size for found in there))
