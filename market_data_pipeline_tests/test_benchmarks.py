@@ -6,10 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 import market_data_pipeline_tests
+from benchmarks.beside import flame
 from benchmarks.beside.cases import Case, Contender, Under, nothing
 from benchmarks.beside.report import Line, circumstances, into_page, lines
 from benchmarks.beside.runner import ContenderFailed, Measured, compare
@@ -123,3 +125,23 @@ def test_the_page_keeps_what_is_not_measured(tmp_path: Path) -> None:
     page.write_text("no marks")
     with pytest.raises(ValueError, match=r"page\.md lacks the marks"):
         into_page(page, about, [], [])
+
+
+def test_a_flame_graph_shows_who_was_at_work_and_for_how_long() -> None:
+    stacks = [
+        "main (benchmarks/beside/profile.py:9);_ours.<locals>.run (benchmarks/beside/candles.py:26);"
+        "read (market_data_pipeline/lake/ticks.py:9);0x7f6c (libc.so.6);arrow::Decode(int) (pyarrow/libarrow.so) 6",
+        "Thread.run (t.py:1);_WorkItem.run (thread.py:53);_sum (market_data_pipeline/transforms/candles.py:1) 3",
+        "Thread.run (threading.py:1);_worker (thread.py:81);_SimpleQueue.get (queue.c:1) 90",
+        "_find_and_load (<frozen importlib>:1) 5",
+    ]
+    whole = flame._Box()
+    for frames, samples in flame._worked(stacks):
+        flame._add(whole, frames, samples)
+    drawn = ElementTree.fromstring("\n".join(flame._drawn("candles", whole)))
+    name = {"svg": "http://www.w3.org/2000/svg"}
+    assert [title.text for title in drawn.iterfind(".//svg:title", name)] == [
+        *("the thread that asks 66.7%", "ticks.read 66.7%", "arrow arrow::Decode 66.7%"),
+        *("threads that help 33.3%", "candles._sum 33.3%"),
+    ]
+    assert [float(box.attrib["width"]) for box in drawn.iterfind(".//svg:rect", name)] == [800.0] * 3 + [400.0] * 2

@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -60,13 +60,18 @@ def _stacks(profiler: Path, case: str, size: str) -> Iterator[tuple[list[str], i
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for line in found.read_text().splitlines():
-            stack, _, samples = line.rpartition(" ")
-            frames = [_named(frame) for frame in stack.split(";")]
-            place = next((n for n, frame in enumerate(frames) if frame in ("run", "_WorkItem.run")), None)
-            if place is not None and not any(frame.startswith(_WAITING) for frame in frames):
-                where = "the thread that asks" if frames[place] == "run" else "threads that help"
-                yield [where, *(frame for frame in frames[place + 1 :] if frame)], int(samples)
+        yield from _worked(found.read_text().splitlines())
+
+
+def _worked(lines: Iterable[str]) -> Iterator[tuple[list[str], int]]:
+    """Of stacks as the profiler writes them, those below the case's own call or in threads that help, and at work."""
+    for line in lines:
+        stack, _, samples = line.rpartition(" ")
+        frames = [_named(frame) for frame in stack.split(";")]
+        place = next((n for n, frame in enumerate(frames) if frame in ("run", "_WorkItem.run")), None)
+        if place is not None and not any(frame.startswith(_WAITING) for frame in frames):
+            where = "the thread that asks" if frames[place] == "run" else "threads that help"
+            yield [where, *(frame for frame in frames[place + 1 :] if frame)], int(samples)
 
 
 def _named(frame: str) -> str:
