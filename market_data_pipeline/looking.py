@@ -1,6 +1,7 @@
 """Commands that look at the lake and read it: what lies there, what is missing, candles drawn, rows as a file."""
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import date
@@ -131,11 +132,13 @@ def show(
     if as_json or not sys.stdout.isatty():
         _told(chain.from_iterable(each.to_pylist() for each in tables), columns, title, as_json)
         return
-    held = [each for each in tables if each.num_rows]
-    if held and asked.timeframe:
-        _draw(held[0], title)
-    rows = [row for each in held[-1:] for row in each.slice(max(0, each.num_rows - count)).to_pylist()]
-    _told(rows, columns, f"the last {len(rows)} of {sum(each.num_rows for each in held):,} rows", as_json)
+    total, last_ones = 0, deque[Any](maxlen=count)  # of ticks no more is held than is shown
+    for each in tables:
+        if asked.timeframe and each.num_rows:
+            _draw(each, title)
+        total += each.num_rows
+        last_ones.extend(each.slice(max(0, each.num_rows - count)).to_pylist())
+    _told(last_ones, columns, f"the last {len(last_ones)} of {total:,} rows of {title}", as_json)
 
 
 def _draw(rows: "pa.Table", title: str) -> None:
@@ -190,6 +193,7 @@ def export(
     """
     from market_data_pipeline.lake.catalog import day_objects
     from market_data_pipeline.lake.exporting import written
+    from market_data_pipeline.model.datasets import Kind
     from market_data_pipeline.model.instruments import Selection
     from market_data_pipeline.model.windows import days_between
 
@@ -201,9 +205,10 @@ def export(
     stored = (day_objects(lake.store, asked, day) for day in days_between(first, last))
     found = {each.instrument for each in chain.from_iterable(stored)}
     chosen = sorted(each for each in found if each and each in selection)
-    names = [name.strip() for name in columns.split(",") if name.strip()] or asked.schema.names
-    if unknown := [name for name in names if name not in asked.schema.names]:
-        raise DatasetError(f"{asked.name} has no column {unknown[0]!r}; it has {', '.join(asked.schema.names)}")
+    known = ["date", *asked.own_schema.names] if asked.kind is Kind.AVAILABILITY else asked.schema.names
+    names = [name.strip() for name in columns.split(",") if name.strip()] or known
+    if unknown := [name for name in names if name not in known]:
+        raise DatasetError(f"{asked.name} has no column {unknown[0]!r}; it has {', '.join(known)}")
     tables = _tables(lake, asked, chosen if asked.per_instrument else list(instruments), first, last, names, timeframe)
     rows = written(target, asked, names, tables)
     if rows:
@@ -237,7 +242,7 @@ def _tables(
                 yield lake.features(one, asked.name, start, end, timeframe=timeframe, columns=columns)
         case Kind.AVAILABILITY:
             rows = lake.universe(start, end, instruments=list(instruments) or None, observed=True)
-            yield rows.select([name for name in columns or rows.column_names if name in rows.column_names])
+            yield rows.select(list(columns or rows.column_names))
         case _:
             raise DatasetError(f"{asked.name} is told by available_instruments; ask for that")
 

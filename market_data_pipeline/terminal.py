@@ -100,12 +100,14 @@ def _fitting(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """A value for other programs: times as ISO, nothing for null, a list with commas."""
+    """A value for other programs: times as ISO, nothing for null, a list with commas; in one line, without a tab."""
     if value is None:
         return ""
     if isinstance(value, list):
         return ",".join(map(_text, value))
-    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from market_data_pipeline import MarketDataLake
+from market_data_pipeline import MarketDataLake, terminal
 from market_data_pipeline.cli import main
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline_tests.lake.made_up import BTC_USD, DAYS, FUTURE, INSTRUMENTS, ingest, made_ticks
@@ -135,6 +135,12 @@ def test_show_on_a_terminal_draws_candles_and_what_fits(lake: Path) -> None:
     text = on_a_terminal(lake, "show", BTC_USD.id, FIRST, "-n", "3")
     for part in (f"{BTC_USD}, ohlcv_1h", "volume (base)", "█", "the last 3 of", "more columns do not fit"):
         assert part in text
+    ticks = on_a_terminal(lake, "show", BTC_USD.id, FIRST, LAST, "--dataset", "trades", "-n", "30", width=160)
+    end = DAYS[-1] + timedelta(days=1)
+    rows = MarketDataLake(lake).ticks(BTC_USD, "trades", DAYS[0], end)
+    assert f"the last 30 of {rows.num_rows} rows" in ticks
+    for name in rows.column("id").to_pylist()[-30:]:
+        assert f" {name} " in ticks
     assert max(len(line) for line in text.replace("\x1b[0m", "").splitlines() if line.startswith("│")) <= 100
 
 
@@ -164,6 +170,24 @@ def test_what_is_exported_reads_back(lake: Path, tmp_path: Path, ending: str) ->
             found = expected.to_pylist()
     assert found == expected.to_pylist()
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_the_map_is_exported_with_its_dates(lake: Path, tmp_path: Path) -> None:
+    expected = MarketDataLake(lake).universe(DAYS[0], DAYS[-1] + timedelta(days=1), observed=True)
+    for ending in ("parquet", "arrow"):
+        target = tmp_path / f"map.{ending}"
+        assert told(lake, "export", "available_instruments", FIRST, LAST, "--to", str(target)).exit_code == 0
+    found = pq.read_table(tmp_path / "map.parquet")
+    assert found.column_names == ["date", *(name for name in expected.column_names if name != "date")]
+    assert found.select(expected.column_names).to_pylist() == expected.to_pylist()
+    asked = ("available_instruments", FIRST, LAST, "--to", str(tmp_path / "map.csv"), "--columns")
+    assert told(lake, "export", *asked, "date,instrument_id").exit_code == 0
+    assert len((tmp_path / "map.csv").read_text().splitlines()) == expected.num_rows + 1
+    assert "has no column 'year'" in told(lake, "export", *asked, "year", "--force").output
+
+
+def test_text_is_one_line_whatever_it_holds() -> None:
+    assert terminal._text(["a\tb", "c\nd\\"]) == "a\\tb,c\\nd\\\\"
 
 
 def test_an_export_replaces_only_when_told_to(lake: Path, tmp_path: Path) -> None:
