@@ -5,7 +5,8 @@ import os
 import socket
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import Day, console, plainly
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from market_data_pipeline.model.datasets import Dataset
 
 DEMO_DAY = date(2024, 8, 8)
@@ -259,7 +262,7 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
     with dg.DagsterInstance.get() as instance:
         for stage in stages(settings, defs, first, last, assets):
             days = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
-            with out.status(f"materializing {days}"):
+            with _bar(out, days):
                 outcome = launch(defs, instance, stage.first, stage.last, stage.assets)
             clean &= outcome.clean
             # what is long is a line of its own in a pipe, too
@@ -271,6 +274,28 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
             style = "green" if outcome.clean else "red"
             out.print(f"{days}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
     return clean
+
+
+@contextmanager
+def _bar(out: "Console", days: str) -> Iterator[None]:
+    """On a terminal a bar of the days of the asset that is being made, with the instrument and the rows a second."""
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    from market_data_pipeline.defs.progress import Progress, listening
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn())
+    shown = (TextColumn("days  {task.fields[which]}"), TimeElapsedColumn())
+    with Bar(*columns, *shown, console=out, transient=True, disable=not out.is_terminal) as bar:
+        task = bar.add_task(f"materializing {days}", total=None, which="")
+
+        def show(progress: Progress) -> None:
+            speed = progress.rows / max(progress.seconds, 0.001)
+            which = f"{progress.latest.instrument or ''} {progress.files:,} files, {speed:,.0f} rows a second"
+            bar.update(task, description=progress.asset, completed=progress.day, total=progress.days, which=which)
+
+        with listening(show):
+            yield
 
 
 def _print_shares(settings: Settings, day: date) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 
 from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
 from market_data_pipeline.defs.partitions import days_of
+from market_data_pipeline.defs.progress import Teller
 from market_data_pipeline.defs.recorded import recorded
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
@@ -46,14 +47,17 @@ class LakeIOManager(dg.ConfigurableIOManager):
                 cannot be written. What follows goes on without the master or another type of ticks.
         """
         days = days_of(context.asset_partition_keys)
+        dataset = DATASETS[context.asset_key.path[-1]]
+        count = Teller(dataset.name, days, context.log)
 
         def tell(done: DayFile | Failure) -> None:
+            count(done)
             if isinstance(done, Failure):
                 (context.log.info if done.kept else context.log.warning)("%s", done)
 
         try:
             store = self.lake.open()
-            report = write_days(store, DATASETS[context.asset_key.path[-1]], days, obj.selection, obj, progress=tell)
+            report = write_days(store, dataset, days, obj.selection, obj, progress=tell)
             # here, where the lake is at hand: a step of its own would cost more than the looking does
             obj.differences = tuple(
                 each for month in by_month(report.landed) for each in verify_days(store, report.dataset, month)
