@@ -37,9 +37,9 @@ materialize: $(INSTALLED) ## one day: DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]
 	@[ -n "$(DAY)" ] || { echo "which day? make materialize DAY=2024-08-08 [ASSETS=trades,ohlcv_1m]"; exit 2; }
 	@$(BIN)/market-data materialize "$(DAY)" --assets "$(ASSETS)"
 
-backfill: $(INSTALLED) ## a range, both days included: FROM=2024-08-01 TO=2024-08-31 [ASSETS=…]
+backfill: $(INSTALLED) ## a range, both days included: FROM=2024-08-01 TO=2024-08-31 [ASSETS=…] [MISSING=1: what is missing]
 	@[ -n "$(FROM)" ] && [ -n "$(TO)" ] || { echo "which days? make backfill FROM=2024-08-01 TO=2024-08-31 [ASSETS=…]"; exit 2; }
-	@$(BIN)/market-data backfill "$(FROM)" "$(TO)" --assets "$(ASSETS)"
+	@$(BIN)/market-data backfill "$(FROM)" "$(TO)" --assets "$(ASSETS)" $(if $(MISSING),--missing)
 
 test: $(INSTALLED) ## all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal

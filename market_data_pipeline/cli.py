@@ -15,7 +15,7 @@ import click
 
 from market_data_pipeline.looking import coverage, export, ls, show
 from market_data_pipeline.model.errors import SettingError
-from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.model.windows import DAY, days_between
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import Day, console, plainly
 
@@ -66,13 +66,14 @@ def materialize(day: date, assets: str) -> None:
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
 @_ASSETS
+@click.option("--missing", is_flag=True, help="Only days of which something is missing: what was killed, or failed.")
 @plainly
-def backfill(first: date, last: date, assets: str) -> None:
+def backfill(first: date, last: date, assets: str, missing: bool) -> None:
     """Materialize all days from FIRST to LAST, both included.
 
     One run takes them all, or MARKET_DATA_DAYS_PER_RUN days each.
     """
-    _leave(_run(Settings.load(), first, last, _names(assets)))
+    _leave(_run(Settings.load(), first, last, _names(assets), missing=missing))
 
 
 @main.command()
@@ -245,13 +246,13 @@ def _leave(clean: bool) -> None:
         sys.exit(1)
 
 
-def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> bool:
+def _run(settings: Settings, first: date, last: date, names: Sequence[str], *, missing: bool = False) -> bool:
     """Runs days and says how each run ended; true if nothing failed."""
     os.environ["DAGSTER_HOME"] = str(_home(settings))
     import dagster as dg
 
     from market_data_pipeline.defs.build import build_definitions
-    from market_data_pipeline.defs.launch import launch, require_partitions, selected_assets, stages
+    from market_data_pipeline.defs.launch import launch, missing_days, require_partitions, selected_assets, stages
 
     out = console()
     require_partitions(settings, first, last)
@@ -260,7 +261,11 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str]) -> b
     assets = selected_assets(defs, names)
     clean = True
     with dg.DagsterInstance.get() as instance:
-        for stage in stages(settings, defs, first, last, assets):
+        wanted = list(days_between(first, last))
+        if missing:
+            wanted = missing_days(instance, defs, wanted, assets)
+            out.print(f"{first} to {last}: {len(wanted)} days are missing")
+        for stage in stages(settings, defs, wanted, assets):
             days = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
             with _bar(out, days):
                 outcome = launch(defs, instance, stage.first, stage.last, stage.assets)

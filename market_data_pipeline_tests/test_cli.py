@@ -170,6 +170,22 @@ def test_a_backfill_in_slices_is_one_run_for_each(folder: Path) -> None:
     assert done.stdout.count("done (run") == 3
 
 
+def test_a_backfill_of_what_is_missing_runs_these_days_alone(folder: Path) -> None:
+    asked = ("--assets", "trades,ohlcv_1m", "--missing")
+    only = {"MARKET_DATA_INSTRUMENTS": "deribit:Option:BTC-USD-52000-*"}
+    assert command(folder, "materialize", "2024-08-02", "--assets", "trades,ohlcv_1m", **only).returncode == 0
+    assert command(folder, "materialize", "2024-08-05", "--assets", "trades", **only).returncode == 0
+    done = command(folder, "backfill", "2024-08-01", "2024-08-05", *asked, **only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2024-08-01 to 2024-08-05: 4 days are missing" in done.stdout
+    assert [line.partition(": done")[0] for line in done.stdout.splitlines() if "done (run" in line] == [
+        *("2024-08-01", "2024-08-03 to 2024-08-05"),
+        *("2024-08-01", "2024-08-03 to 2024-08-05"),
+    ]
+    again = command(folder, "backfill", "2024-08-01", "2024-08-05", *asked, **only)
+    assert (again.returncode, again.stdout) == (0, "2024-08-01 to 2024-08-05: 0 days are missing\n")
+
+
 def test_several_at_once_on_one_lake(folder: Path) -> None:
     days = ["2024-08-07", "2024-08-08", "2024-08-09"]
     with ThreadPoolExecutor(3) as pool:

@@ -1,6 +1,6 @@
 """Runs of the pipeline from a program: days and assets into the instance, in this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.partitions import daily_partitions
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
-from market_data_pipeline.model.windows import days_between
+from market_data_pipeline.model.windows import DAY
 from market_data_pipeline.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -70,21 +70,37 @@ class Stage:
 
 
 def stages(
-    settings: Settings, defs: dg.Definitions, first: date, last: date, assets: Sequence[dg.AssetKey] | None = None
+    settings: Settings, defs: dg.Definitions, days: Sequence[date], assets: Sequence[dg.AssetKey] | None = None
 ) -> list[Stage]:
-    """The runs of a range: one, or several of MARKET_DATA_DAYS_PER_RUN days each.
+    """The runs of some days, which rise: one for days that follow one another, or several of MARKET_DATA_DAYS_PER_RUN.
 
     Of several, those of what comes from the source go first: candles read the files of the days beside theirs.
     """
-    days = list(days_between(first, last))
-    size = settings.days_per_run or len(days)
-    spans = [(days[at], days[min(at + size, len(days)) - 1]) for at in range(0, len(days), size)]
+    spans: list[tuple[date, date]] = []
+    for day in days:
+        first, last = spans[-1] if spans else (day, day)
+        if spans and day - last == DAY and (day - first).days < (settings.days_per_run or len(days)):
+            spans[-1] = first, day
+        else:
+            spans.append((day, day))
     if len(spans) == 1:
-        return [Stage(first, last, assets)]
-    chosen = list(assets or defs.resolve_asset_graph().materializable_asset_keys)
+        return [Stage(*spans[0], assets)]
+    chosen = _chosen(defs, assets)
     fetched = [key for key in chosen if DATASETS[key.path[-1]].from_source]
     derived = [key for key in chosen if key not in fetched]
     return [Stage(*span, sorted(keys)) for keys in (fetched, derived) if keys for span in spans]
+
+
+def missing_days(
+    instance: dg.DagsterInstance, defs: dg.Definitions, days: Iterable[date], assets: Sequence[dg.AssetKey] | None
+) -> list[date]:
+    """The days of which one of the assets was never materialized: what a killed run left, or what failed."""
+    made = [instance.get_materialized_partitions(key) for key in _chosen(defs, assets)]
+    return [day for day in days if not all(day.isoformat() in partitions for partitions in made)]
+
+
+def _chosen(defs: dg.Definitions, assets: Sequence[dg.AssetKey] | None) -> list[dg.AssetKey]:
+    return list(assets or defs.resolve_asset_graph().materializable_asset_keys)
 
 
 def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:

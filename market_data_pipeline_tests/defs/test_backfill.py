@@ -19,6 +19,7 @@ from market_data_pipeline_tests.defs.running import SmallSource, pipeline
 from market_data_pipeline_tests.parity import assert_layouts_agree, layout_rows, objects
 
 FIRST, LAST = date(2024, 8, 1), date(2024, 8, 31)
+DAYS = list(days_between(FIRST, LAST))
 INSTRUMENTS = [
     Instrument.parse(text)
     for text in ("binance:SPOT_PAIR:BTC-USDT", "deribit:Perp:BTC-USD", "deribit:Option:BTC-USD-60000-240927-C")
@@ -60,7 +61,7 @@ def day_by_day(lake: Path, days: Sequence[date]) -> dict[str, bytes]:
 
 
 def test_31_days_in_one_run_equal_31_runs_in_any_order(tmp_path: Path) -> None:
-    days = list(days_between(FIRST, LAST))
+    days = list(DAYS)
     Random(5).shuffle(days)
     together = in_one_run(tmp_path / "together")
     rows = assert_layouts_agree(open_store(tmp_path / "together"))
@@ -75,15 +76,23 @@ def test_31_days_in_one_run_equal_31_runs_in_any_order(tmp_path: Path) -> None:
 
 def test_a_range_is_one_run_or_first_all_ticks_and_then_what_is_made_of_them() -> None:
     defs = build_definitions(Settings())
-    assert stages(Settings(), defs, FIRST, LAST) == [Stage(FIRST, LAST)]
-    cut = stages(Settings(days_per_run=10), defs, FIRST, LAST)
+    assert stages(Settings(), defs, DAYS) == [Stage(FIRST, LAST)]
+    cut = stages(Settings(days_per_run=10), defs, DAYS)
     spans = [(1, 10), (11, 20), (21, 30), (31, 31)]
     assert [(stage.first.day, stage.last.day) for stage in cut] == [*spans, *spans]
     names = [{key.to_user_string() for key in stage.assets or ()} for stage in cut]
     assert all("trades" in each and "ohlcv_1m" not in each for each in names[:4])
     assert all("ohlcv_1m" in each and "trades" not in each for each in names[4:])
     assert names[0] | names[4] == {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
-    assert len(stages(Settings(days_per_run=10), defs, FIRST, LAST, [dg.AssetKey("trades")])) == 4
+    assert len(stages(Settings(days_per_run=10), defs, DAYS, [dg.AssetKey("trades")])) == 4
+
+
+def test_days_that_do_not_follow_one_another_are_runs_of_their_own() -> None:
+    defs = build_definitions(Settings())
+    days = [DAYS[n] for n in (0, 1, 2, 6, 8, 9)]
+    cut = stages(Settings(days_per_run=2), defs, days, [dg.AssetKey("trades")])
+    assert [(stage.first.day, stage.last.day) for stage in cut] == [(1, 2), (3, 3), (7, 7), (9, 10)]
+    assert stages(Settings(), defs, []) == []
 
 
 def test_runs_of_single_days_equal_one_run(tmp_path: Path) -> None:
@@ -92,7 +101,7 @@ def test_runs_of_single_days_equal_one_run(tmp_path: Path) -> None:
     for days_per_run in (None, 1):
         settings = Settings(lake=str(tmp_path / str(days_per_run)), days_per_run=days_per_run)
         with pipeline(settings, SmallSource(INSTRUMENTS)) as running:
-            for stage in stages(settings, running.defs, first, last):
+            for stage in stages(settings, running.defs, list(days_between(first, last))):
                 assert launch(running.defs, running.instance, stage.first, stage.last, stage.assets).clean
         found.append(day_files(objects(open_store(settings.lake))))
     assert found[0] == found[1]
