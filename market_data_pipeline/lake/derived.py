@@ -21,8 +21,9 @@ from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.ticks import TickSeries
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind, Timeframe, candles
+from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
-from market_data_pipeline.model.rows import DayRows, Rejects
+from market_data_pipeline.model.rows import DayRows, Rejects, unreadable
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms import availability as maps
 from market_data_pipeline.transforms.candles import TRADE_COLUMNS, Fill, candles_from_trades, roll_up
@@ -108,7 +109,12 @@ def first_candles(
     told = {} if selected is None else selected
     stored = stored_instruments(store)
     for day in days:
-        # not before the rows are read: until then it may become another one, and they tell what they are made from
+        try:
+            contracts_on(store, day, contract_of)
+        except MarketDataError as problem:  # of the day, once, not of each instrument
+            yield unreadable(day, None, f"instruments on {day}", str(problem))
+            continue
+        # what counts is read with the rows: until then it may become another, and they tell what they are made from
         contracts = lru_cache(maxsize=1)(partial(contracts_on, store, day, contract_of))
         chosen = sorted(instrument for instrument in stored(TRADES, day) if instrument in selection)
         venues = {instrument.venue for instrument in chosen}
