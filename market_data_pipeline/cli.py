@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from market_data_pipeline.looking import coverage, export, ls, show
+from market_data_pipeline.looking import coverage, draw_candles, export, ls, show
 from market_data_pipeline.model.errors import SettingError
-from market_data_pipeline.model.windows import DAY, days_between
+from market_data_pipeline.model.windows import DAY, days_between, require_order
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import Day, console, plainly
 
@@ -179,8 +179,7 @@ def _datasets(names: Sequence[str], first: date, last: date) -> list["Dataset"]:
     """The datasets of these names, all without any; raises SettingError where the range runs backwards."""
     from market_data_pipeline.model.datasets import DATASETS, dataset
 
-    if last < first:
-        raise SettingError(f"the range ends ({last}) before it starts ({first})")
+    require_order(first, last)
     return [dataset(name) for name in dict.fromkeys(names)] or list(DATASETS.values())
 
 
@@ -329,7 +328,6 @@ def _print_shares(settings: Settings, day: date) -> None:
 
 def _draw_candles(settings: Settings, day: date) -> None:
     """Draws the day's 15m candles of the instrument with the most trades."""
-    import plotext
     import pyarrow.compute as pc
 
     from market_data_pipeline.lake.reader import MarketDataLake
@@ -340,16 +338,7 @@ def _draw_candles(settings: Settings, day: date) -> None:
         return
     busiest = days.column("instrument_id")[pc.index(days["trade_count"], pc.max(days["trade_count"])).as_py()].as_py()
     candles = lake.candles(busiest, "15m", day, day + DAY)
-    plotext.clear_figure()
-    plotext.date_form("H:M")
-    plotext.theme("clear")
-    plotext.plotsize(min(plotext.terminal_width() or 100, 110), 22)
-    plotext.title(f"{busiest}, 15m, {day} UTC")
-    plotext.candlestick(
-        [stamp.strftime("%H:%M") for stamp in candles.column("timestamp").to_pylist()],
-        {name.title(): candles.column(name).to_pylist() for name in ("open", "high", "low", "close")},
-    )
-    click.echo(plotext.build())
+    draw_candles(candles, f"{busiest}, 15m, {day} UTC", times="H:M", width=110, height=22)
 
 
 _NEXT = """

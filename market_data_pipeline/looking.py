@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date
 from itertools import chain
@@ -12,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from market_data_pipeline.model.datasets import Dataset, Kind, candles
+from market_data_pipeline.model.datasets import dataset as dataset_named
 from market_data_pipeline.model.errors import DatasetError, SettingError
-from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.model.instruments import Instrument, Selection
+from market_data_pipeline.model.windows import DAY, days_between, require_order
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import Day, console, plainly, table
 
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from market_data_pipeline.lake.reader import MarketDataLake
-    from market_data_pipeline.model.datasets import Dataset
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 _INSTRUMENTS = click.option(
@@ -51,10 +54,9 @@ def ls(dataset: str | None, first: date | None, last: date | None, as_json: bool
         rows: Iterator[Any] = holdings(store)
     else:
         columns = [each.name for each in fields(DayHolding)]
-        asked = _dataset(dataset)
         if first and last:
-            _require_order(first, last)
-        rows = day_holdings(store, asked, first, last or first)
+            require_order(first, last)
+        rows = day_holdings(store, dataset_named(dataset), first, last or first)
     _told([vars(row) for row in rows], columns, f"{dataset or 'datasets'} in {store.uri}", as_json)
 
 
@@ -71,11 +73,12 @@ def coverage(dataset: str, first: date, last: date, instruments: Sequence[str], 
     On a terminal a character stands for a day: darker the more rows it has, by the instrument's own median; a dot where
     it has none. In a pipe there is a line for each day and instrument.
     """
-    _require_order(first, last)
+    require_order(first, last)
     lake = _lake()
     found = lake.coverage(dataset, first, last + DAY, instruments=list(instruments) or None).to_pylist()
-    if as_json or not sys.stdout.isatty() or not any(row["rows"] for row in found):
-        found = [row for row in found if row["rows"]] if not any(row["rows"] for row in found) else found
+    if not any(row["rows"] for row in found):
+        found = []
+    if as_json or not sys.stdout.isatty() or not found:
         columns = ("date", "instrument_id", "rows", "bytes", "first_timestamp", "last_timestamp")
         _told(found, columns, f"{dataset}, {first} to {last}", as_json)
         return
@@ -120,12 +123,9 @@ def show(
 
     In a pipe all rows come as text with tabs, or as JSON. Times are UTC.
     """
-    from market_data_pipeline.model.datasets import candles
-    from market_data_pipeline.model.instruments import Instrument
-
     last = last or first
-    _require_order(first, last)
-    asked, one, lake = _dataset(name) if name else candles(timeframe), Instrument.parse(instrument), _lake()
+    require_order(first, last)
+    asked, one, lake = dataset_named(name) if name else candles(timeframe), Instrument.parse(instrument), _lake()
     tables = _tables(lake, asked, [one], first, last, None, timeframe)
     columns = asked.own_schema.names
     title = f"{one}, {asked.name}, {first} to {last}"
@@ -135,33 +135,46 @@ def show(
     total, last_ones = 0, deque[Any](maxlen=count)  # of ticks no more is held than is shown
     for each in tables:
         if asked.timeframe and each.num_rows:
-            _draw(each, title)
+            _draw_volumes(draw_candles(each, title))
         total += each.num_rows
         last_ones.extend(each.slice(max(0, each.num_rows - count)).to_pylist())
     _told(last_ones, columns, f"the last {len(last_ones)} of {total:,} rows of {title}", as_json)
 
 
-def _draw(rows: "pa.Table", title: str) -> None:
-    """Candles above, their volume below."""
+def draw_candles(
+    rows: "pa.Table", title: str, *, times: str = "d/m/Y H:M", width: int = 120, height: int = 20
+) -> "pa.Table":
+    """Draws candles that have a price; `times` is how their opens are written, as plotext has it."""
+    priced = rows.filter(rows.column("close").is_valid())
+    prices = {each.title(): priced.column(each).to_pylist() for each in ("open", "high", "low", "close")}
+    with _figure(title, times, width, height) as plot:
+        plot.candlestick(_opens(priced, times), prices)
+    return priced
+
+
+def _draw_volumes(priced: "pa.Table", *, times: str = "d/m/Y H:M", width: int = 120, height: int = 9) -> None:
+    unit = priced.column("volume_unit")[0].as_py() if priced.num_rows else ""
+    with _figure(f"volume ({unit})", times, width, height) as plot:
+        plot.bar(_opens(priced, times), priced.column("volume").to_pylist())
+
+
+def _opens(rows: "pa.Table", times: str) -> list[str]:
+    form = "".join(f"%{letter}" if letter.isalpha() else letter for letter in times)
+    return [at.strftime(form) for at in rows.column("timestamp").to_pylist()]
+
+
+@contextmanager
+def _figure(title: str, times: str, width: int, height: int) -> Iterator[Any]:
+    """An empty figure as wide as the terminal, at most so wide; it is told when it has been drawn on."""
     import plotext
 
-    priced = rows.filter(rows.column("close").is_valid())
-    stamps = [at.strftime("%d/%m/%Y %H:%M") for at in priced.column("timestamp").to_pylist()]
-    width = min(plotext.terminal_width() or 100, 120)
-    for height in (20, 9):
-        plotext.clear_figure()
-        plotext.date_form("d/m/Y H:M")
-        plotext.theme("clear")
-        plotext.plotsize(width, height)
-        if height == 20:
-            plotext.title(title)
-            prices = {each.title(): priced.column(each).to_pylist() for each in ("open", "high", "low", "close")}
-            plotext.candlestick(stamps, prices)
-        else:
-            unit = priced.column("volume_unit")[0].as_py() if priced.num_rows else ""
-            plotext.title(f"volume ({unit})")
-            plotext.bar(stamps, priced.column("volume").to_pylist())
-        click.echo(plotext.build())
+    plotext.clear_figure()
+    plotext.date_form(times)
+    plotext.theme("clear")
+    plotext.plotsize(min(plotext.terminal_width() or 100, width), height)
+    plotext.title(title)
+    yield plotext
+    click.echo(plotext.build())
 
 
 @click.command()
@@ -193,12 +206,9 @@ def export(
     """
     from market_data_pipeline.lake.catalog import day_objects
     from market_data_pipeline.lake.exporting import written
-    from market_data_pipeline.model.datasets import Kind
-    from market_data_pipeline.model.instruments import Selection
-    from market_data_pipeline.model.windows import days_between
 
-    _require_order(first, last)
-    asked, lake = _dataset(dataset), _lake()
+    require_order(first, last)
+    asked, lake = dataset_named(dataset), _lake()
     if target.exists() and not force:
         raise SettingError(f"{target} is there already; --force replaces it")
     selection = Selection.of(list(instruments) or None)
@@ -219,7 +229,7 @@ def export(
 
 def _tables(
     lake: "MarketDataLake",
-    asked: "Dataset",
+    asked: Dataset,
     instruments: Sequence[Any],
     first: date,
     last: date,
@@ -227,8 +237,6 @@ def _tables(
     timeframe: str | None,
 ) -> "Iterator[pa.Table]":
     """The rows of some instruments, one after the other; of ticks in pieces. Without a row there may be no table."""
-    from market_data_pipeline.model.datasets import Kind
-
     start, end = first, last + DAY
     match asked.kind:
         case Kind.TICKS:
@@ -247,21 +255,10 @@ def _tables(
             raise DatasetError(f"{asked.name} is told by available_instruments; ask for that")
 
 
-def _dataset(name: str) -> "Dataset":
-    from market_data_pipeline.model.datasets import dataset
-
-    return dataset(name)
-
-
 def _lake() -> "MarketDataLake":
     from market_data_pipeline.lake.reader import MarketDataLake
 
     return MarketDataLake(store=Settings.load().open_store())
-
-
-def _require_order(first: date, last: date) -> None:
-    if last < first:
-        raise SettingError(f"the range ends ({last}) before it starts ({first})")
 
 
 def _told(rows: Any, columns: Sequence[str], title: str, as_json: bool) -> None:

@@ -8,6 +8,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from market_data_pipeline.defs.launch import days_told, why_failed
+
 NAME = "alerts"
 _SHOWN = 5
 _LONGEST = 1_000
@@ -36,13 +38,7 @@ def alerts_sensor(webhook: str) -> dg.SensorDefinition:
 
 def text_of(instance: dg.DagsterInstance, run: dg.DagsterRun, otherwise: str) -> str:
     """What a person wants to know of a failed run: its days, and what failed why; `otherwise` where no step says so."""
-    days = run.tags.get("dagster/partition") or " to ".join(
-        dict.fromkeys(
-            run.tags[tag]
-            for tag in ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-            if tag in run.tags
-        )
-    )
+    days = days_told(run.tags)
     reasons = list(dict.fromkeys(_reasons(instance, run.run_id))) or [otherwise]
     told = [reason[:_LONGEST] for reason in reasons[:_SHOWN]]
     if len(reasons) > _SHOWN:
@@ -60,13 +56,8 @@ def _reasons(instance: dg.DagsterInstance, run_id: str) -> Iterator[str]:
             found = event.asset_check_evaluation_data
             if found.blocking and not found.passed and found.severity == dg.AssetCheckSeverity.ERROR:
                 yield f"{found.asset_key.to_user_string()}, check {found.check_name}: {found.description or 'failed'}"
-        elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
-            error = event.step_failure_data.error
-            while error and error.cause:
-                error = error.cause
-            # a check that blocks has said so itself
-            if error and "AssetCheck" not in (error.cls_name or ""):
-                yield f"{event.step_key}: {error.message.strip()}"
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE and (why := why_failed(event)):
+            yield f"{event.step_key}: {why}"
 
 
 def post(webhook: str, text: str) -> None:

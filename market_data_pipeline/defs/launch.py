@@ -12,7 +12,7 @@ from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.partitions import daily_partitions
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
-from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.model.windows import DAY, require_order
 from market_data_pipeline.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -48,8 +48,7 @@ class Outcome:
 
 def require_partitions(settings: Settings, first: date, last: date) -> None:
     """Refuses days that are no partitions, and a range that runs backwards; raises SettingError."""
-    if last < first:
-        raise SettingError(f"the range ends ({last}) before it starts ({first})")
+    require_order(first, last)
     known = daily_partitions(settings)
     newest = known.get_last_partition_key()
     for day in (first, last):
@@ -136,6 +135,12 @@ def span_tags(first: date, last: date, more: Mapping[str, str] | None = None) ->
     return {"tags": {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat(), **(more or {})}}
 
 
+def days_told(tags: Mapping[str, str]) -> str:
+    """The days of a run that has the tags of `span_tags`, for people; empty where it is of none."""
+    spanned = [tags[tag] for tag in (_RANGE_START, _RANGE_END) if tag in tags]
+    return tags.get("dagster/partition") or " to ".join(dict.fromkeys(spanned))
+
+
 def launch(
     defs: dg.Definitions,
     instance: dg.DagsterInstance,
@@ -169,19 +174,30 @@ def launch(
 def _problems(result: dg.ExecuteInProcessResult) -> list[str]:
     problems = []
     for event in result.filter_events(lambda event: event.is_step_failure):
-        error = event.step_failure_data.error
-        reason = event.step_failure_data.user_failure_data
-        if reason and reason.description:
-            text = reason.description
-        else:
-            unforeseen = (error.cause or error) if error else None
-            if unforeseen and unforeseen.cls_name == "DagsterAssetCheckFailedError":
-                problems.append(f"{event.step_key}: stops what is made from it (MARKET_DATA_QUALITY_BLOCKING)")
-                continue
-            said = unforeseen.message.strip() if unforeseen else "failed"
-            text = f"{said}; the run's log in the UI has the stack trace"
-        problems.append(f"{event.step_key}: {text.strip()}")
+        why = why_failed(event)
+        if why is None:
+            why = "stops what is made from it (MARKET_DATA_QUALITY_BLOCKING)"
+        elif not _foreseen(event):
+            why = f"{why}; the run's log in the UI has the stack trace"
+        problems.append(f"{event.step_key}: {why}")
     return [*problems, *_findings(result, dg.AssetCheckSeverity.ERROR)]
+
+
+def why_failed(event: dg.DagsterEvent) -> str | None:
+    """Why a step failed, in words; None where a check that blocks stopped it, which says so itself."""
+    if foreseen := _foreseen(event):
+        return foreseen.strip()
+    error = event.step_failure_data.error
+    unforeseen = (error.cause or error) if error else None
+    if unforeseen and unforeseen.cls_name == "DagsterAssetCheckFailedError":
+        return None
+    return unforeseen.message.strip() if unforeseen else "failed"
+
+
+def _foreseen(event: dg.DagsterEvent) -> str | None:
+    """What the step itself says of its failure."""
+    said = event.step_failure_data.user_failure_data
+    return said.description if said else None
 
 
 def _notes(result: dg.ExecuteInProcessResult) -> list[str]:

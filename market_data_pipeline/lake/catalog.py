@@ -46,13 +46,21 @@ def day_objects(
     """
     layout = layout or dataset.layouts[0]
     for info in store.list(layout.prefix(day, **dataset.path_fields(), **fields)):
-        try:
-            found = layout.parse(info.key)
-        except LayoutError:
-            continue
-        if found.get("dataset", dataset.name) == dataset.name and layout.day_of(found) == day:
-            named = found.get("instrument_id")
-            yield DayObject(day, Instrument.parse(named) if named else None, info)
+        found = _day_object(dataset, layout, info)
+        if found and found.day == day:
+            yield found
+
+
+def _day_object(dataset: Dataset, layout: Layout, info: ObjectInfo) -> DayObject | None:
+    """An object as a day file of a dataset; None where it is none."""
+    try:
+        found = layout.parse(info.key)
+    except LayoutError:
+        return None
+    if any(found.get(name, value) != value for name, value in dataset.path_fields().items()):
+        return None
+    named = found.get("instrument_id")
+    return DayObject(layout.day_of(found), Instrument.parse(named) if named else None, info)
 
 
 def stored_instruments(store: ObjectStore) -> Stored:
@@ -100,12 +108,6 @@ def stored_files(store: ObjectStore, datasets: Iterable[Dataset]) -> Iterator[tu
     for prefix, among in sharing.items():
         for info in store.list(prefix):
             for dataset in among:
-                try:
-                    found = dataset.layouts[0].parse(info.key)
-                except LayoutError:
-                    continue
-                if all(found.get(name, value) == value for name, value in dataset.path_fields().items()):
-                    named = found.get("instrument_id")
-                    day = dataset.layouts[0].day_of(found)
-                    yield dataset, DayObject(day, Instrument.parse(named) if named else None, info)
+                if found := _day_object(dataset, dataset.layouts[0], info):
+                    yield dataset, found
                     break

@@ -304,7 +304,7 @@ class MarketDataLake:
         read = (
             partial(self.candles, instruments, timeframe)
             if dataset is None
-            else (partial(self.features, instruments, dataset, timeframe=timeframe))
+            else partial(self.features, instruments, dataset, timeframe=timeframe)
         )
         return wide(read(start, end, venue=venue, instrument_type=instrument_type, columns=names), field)
 

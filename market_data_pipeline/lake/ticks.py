@@ -21,13 +21,7 @@ import pyarrow as pa
 
 from market_data_pipeline.lake.ahead import ahead
 from market_data_pipeline.lake.ordering import sort_by_time, times, within
-from market_data_pipeline.lake.parquet import (
-    check_columns,
-    explained,
-    parquet_file,
-    read_columns,
-    with_values,
-)
+from market_data_pipeline.lake.parquet import check_columns, explained, parquet_file, read_columns, with_values
 from market_data_pipeline.lake.remembered import Facts, facts_of
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import Dataset

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from market_data_pipeline.model.errors import WindowError
+from market_data_pipeline.model.errors import SettingError, WindowError
 
 Moment = date | datetime | str
 """A point in time as callers may give it: a date means its midnight, a time without a zone is UTC."""
@@ -92,6 +92,12 @@ class Window:
         """The UTC days that it touches, and so many more on either side."""
         if not self.empty:
             yield from days_between(self.start.date() - beside * DAY, (self.end - _STEP).date() + beside * DAY)
+
+
+def require_order(first: date, last: date) -> None:
+    """Refuses a range of days that runs backwards; raises SettingError."""
+    if last < first:
+        raise SettingError(f"the range ends ({last}) before it starts ({first})")
 
 
 def days_between(first: date, last: date) -> Iterator[date]:

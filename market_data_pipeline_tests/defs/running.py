@@ -98,3 +98,12 @@ def pipeline(settings: Settings, source: Source | None = None) -> Iterator[Pipel
     """A pipeline for some settings."""
     with dg.DagsterInstance.ephemeral() as instance:
         yield Pipeline(build_definitions(settings, source), instance)
+
+
+@contextmanager
+def pipeline_that_ran(settings: Settings, days: Sequence[date]) -> Iterator[Pipeline]:
+    """A pipeline that has materialized all from the first of some days to the last."""
+    with pipeline(settings) as running:
+        outcome = running.run(days[0], days[-1])
+        assert outcome.clean, outcome.problems
+        yield running

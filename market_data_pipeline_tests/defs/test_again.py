@@ -15,8 +15,8 @@ from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.transforms.candles import FILLS, Fill
-from market_data_pipeline_tests.defs.running import Pipeline, pipeline
-from market_data_pipeline_tests.defs.vendor_days import HEADER, SYMBOLS, file_of, write, write_days
+from market_data_pipeline_tests.defs.running import Pipeline, pipeline, pipeline_that_ran
+from market_data_pipeline_tests.defs.vendor_days import HEADER, SYMBOLS, file_of, settings_of, write
 from market_data_pipeline_tests.parity import assert_layouts_agree, objects
 
 DAYS = [date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 9)]
@@ -29,15 +29,12 @@ READ_ANYWAY = ("technical_features", "fundamental_features", "ml_signals")
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    write_days(tmp_path / "files", DAYS)
-    return Settings(lake=str(tmp_path / "lake"), source="files", source_path=tmp_path / "files")
+    return settings_of(tmp_path, DAYS)
 
 
 @pytest.fixture
 def running(settings: Settings) -> Iterator[Pipeline]:
-    with pipeline(settings) as running:
-        outcome = running.run(DAYS[0], DAYS[-1])
-        assert outcome.clean, outcome.problems
+    with pipeline_that_ran(settings, DAYS) as running:
         yield running
 
 

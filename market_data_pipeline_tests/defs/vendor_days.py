@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from market_data_pipeline.model.windows import microseconds, midnight
+from market_data_pipeline.settings import Settings
 
 SYMBOLS = {
     ("binance", "BTCUSDT"): "binance:SPOT_PAIR:BTC-USDT",
@@ -39,6 +40,12 @@ def write_days(folder: Path, days: Iterable[date], trades: int = 60) -> None:
                 for at, (stamp, price) in enumerate(zip(stamps.tolist(), prices.tolist(), strict=True))
             ]
             write(file_of(folder, venue, symbol, day), HEADER + "".join(lines))
+
+
+def settings_of(folder: Path, days: Iterable[date]) -> Settings:
+    """Settings of a lake in a folder, whose source are such files of some days beside it."""
+    write_days(folder / "files", days)
+    return Settings(lake=str(folder / "lake"), source="files", source_path=folder / "files")
 
 
 def write(path: Path, text: str) -> None:
