@@ -7,6 +7,7 @@ import dagster as dg
 from market_data_pipeline.defs.metadata import partition_metadata
 from market_data_pipeline.defs.recorded import recorded
 from market_data_pipeline.lake.adopted import Adopted
+from market_data_pipeline.lake.glances import Glance, glances
 from market_data_pipeline.lake.stores.contract import ObjectStore
 
 
@@ -15,9 +16,9 @@ def register(instance: dg.DagsterInstance, store: ObjectStore, adopted: Adopted)
     report = adopted.report
     if report is None:
         return
-    before = recorded(instance, report.dataset.name, adopted.days)
+    before, shown = recorded(instance, report.dataset.name, adopted.days), glances(store, report)
     for day in adopted.days:
-        metadata: dict[str, Any] = partition_metadata(report, store, day, before[day])
+        metadata: dict[str, Any] = partition_metadata(report, store, day, before[day], shown.get(day, Glance()))
         instance.report_runless_asset_event(
             dg.AssetMaterialization(
                 asset_key=report.dataset.name,

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from market_data_pipeline.defs.checks import day_results
-from market_data_pipeline.defs.metadata import column_schema
+from market_data_pipeline.defs.metadata import definition_metadata
 from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
 from market_data_pipeline.defs.recorded import READ_AT, newest_place
 from market_data_pipeline.defs.streams import RowStream
@@ -43,7 +43,8 @@ def common_to_all(settings: Settings, dataset: Dataset) -> dict[str, Any]:
         "kinds": {"parquet", "gcs" if settings.lake.startswith("gs:") else "python"},
         "code_version": "1",
         "tags": {"tier": str(dataset.tier)},
-        "metadata": {"dagster/column_schema": column_schema(dataset)},
+        "owners": [f"team:{dataset.tier}"],
+        "metadata": definition_metadata(dataset, settings.signals),
     }
 
 

@@ -9,13 +9,14 @@ from datetime import date
 
 import dagster as dg
 
-from market_data_pipeline.defs.metadata import partition_metadata, run_metadata
+from market_data_pipeline.defs.metadata import partition_metadata
 from market_data_pipeline.defs.partitions import days_of
 from market_data_pipeline.defs.progress import Teller
 from market_data_pipeline.defs.recorded import recorded
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.streams import RowStream
 from market_data_pipeline.lake.day_files import DayFile, Failure
+from market_data_pipeline.lake.glances import glances
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.verified import verify_days
 from market_data_pipeline.lake.writer import WriteReport, write_days
@@ -72,13 +73,13 @@ class LakeIOManager(dg.ConfigurableIOManager):
             raise dg.Failure(_nothing_read(report), allow_retries=False)
         _record_only(context, report.landed)
         before = recorded(context.step_context.instance, report.dataset.name, report.landed)
+        shown = glances(store, report)
         for day in report.landed:
             context.step_context.add_asset_metadata(
-                partition_metadata(report, store, day, before[day]) | obj.notes(day),
+                partition_metadata(report, store, day, before[day], shown[day]) | obj.notes(day),
                 asset_key=context.asset_key,
                 partition_key=day.isoformat(),
             )
-        context.add_output_metadata(run_metadata(report))
         written, unchanged = (sum(f.changed is told for f in report.files if f.span.rows) for told in (True, False))
         context.log.info(
             "%s: %d day files written, %d unchanged, %d failed, %d gone; %d month files written; %d bytes sent",

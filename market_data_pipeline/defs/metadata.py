@@ -6,32 +6,52 @@ from datetime import date
 
 import dagster as dg
 
+from market_data_pipeline.defs.origins import in_words, origins
 from market_data_pipeline.defs.recorded import Recorded, content_metadata
 from market_data_pipeline.defs.upstream import ASKED, EMPTY, FAILED, ROWS
 from market_data_pipeline.lake.day_files import DayFile
+from market_data_pipeline.lake.glances import Glance
 from market_data_pipeline.lake.parquet import Span
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
-from market_data_pipeline.model.datasets import QUARANTINE, TEXT, Dataset
+from market_data_pipeline.model.datasets import QUARANTINE, TEXT, Column, Dataset
 from market_data_pipeline.model.layouts import Layout
+from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.signals import Recipe
 
-_SHOWN = 200
+_NAMED = 200
 """How many corrected instruments are named."""
 
 
-def column_schema(dataset: Dataset) -> dg.TableSchema:
-    """The columns of a dataset, with their meanings and units."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                column.name,
-                "string" if column.type == TEXT else str(column.type),
-                f"{column.meaning} ({column.unit})" if column.unit else column.meaning,
-                constraints=dg.TableColumnConstraints(nullable=column.nullable),
-            )
-            for column in (*dataset.columns, *dataset.partition_columns)
-        ]
-    )
+def definition_metadata(dataset: Dataset, recipe: Recipe) -> dict[str, object]:
+    """What an asset says of itself: its columns with meanings, units and types, and what each is made from."""
+    made_from = origins(dataset, recipe)
+    told: dict[str, object] = {
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    column.name,
+                    "string" if column.type == TEXT else str(column.type),
+                    _meaning(column, made_from.get(column.name, ())),
+                    constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                )
+                for column in (*dataset.columns, *dataset.partition_columns)
+            ]
+        )
+    }
+    if made_from:
+        told["dagster/column_lineage"] = dg.TableColumnLineage(
+            {
+                name: [dg.TableColumnDep(dg.AssetKey(asset), column) for asset, column in columns]
+                for name, columns in made_from.items()
+            }
+        )
+    return told
+
+
+def _meaning(column: Column, made_from: Sequence[tuple[str, str]]) -> str:
+    told = f"{column.meaning} ({column.unit})" if column.unit else column.meaning
+    return f"{told} ← {in_words(made_from)}" if made_from else told
 
 
 def layout_uri(store: ObjectStore, dataset: Dataset, layout: Layout, day: date) -> str:
@@ -41,16 +61,28 @@ def layout_uri(store: ObjectStore, dataset: Dataset, layout: Layout, day: date) 
     return store.uri_of(layout.template.format_map(wild | times | dataset.path_fields()))
 
 
-def partition_metadata(report: WriteReport, store: ObjectStore, day: date, before: Recorded) -> dict[str, object]:
-    """The metadata of one partition of a run; `before` is what was recorded of it until then."""
+def partition_metadata(
+    report: WriteReport, store: ObjectStore, day: date, before: Recorded, glance: Glance
+) -> dict[str, object]:
+    """The metadata of one partition of a run.
+
+    What a person looks for comes first; the columns are told by the asset itself, once for all partitions.
+
+    Args:
+        report: what the run wrote.
+        store: the lake.
+        day: the partition.
+        before: what was recorded of it until then.
+        glance: what is shown of its rows.
+    """
     dataset = report.dataset
     read = [file for file in report.files if file.day == day]
     files = [file for file in read if file.span.rows]
     rows = sum(file.span.rows for file in files)
     metadata: dict[str, object] = {
+        **_shown(glance),
         "dagster/partition_row_count": rows,
         "dagster/uri": layout_uri(store, dataset, dataset.layouts[0], day),
-        "dagster/column_schema": column_schema(dataset),
         ASKED: str(report.selection),
         ROWS: rows,
         "bytes": sum(file.size for file in files),
@@ -63,6 +95,8 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date, befor
     lasts = [file.span.last for file in files if file.span.last]
     if firsts and lasts:
         metadata |= {"first_timestamp": min(firsts).isoformat(), "last_timestamp": max(lasts).isoformat()}
+    if dataset.timeframe:
+        metadata["gaps"] = sum(DAY // dataset.timeframe.length - file.span.rows for file in files)
     if failed := [failure for failure in report.failures if failure.day == day and not failure.kept]:
         metadata[FAILED] = dg.MetadataValue.json(
             [{"instrument": failure.label, "problem": failure.message} for failure in failed]
@@ -73,14 +107,37 @@ def partition_metadata(report: WriteReport, store: ObjectStore, day: date, befor
         metadata["removed_instruments"] = dg.MetadataValue.json(removed)
     if corrected := [file for file in files if file.before]:
         metadata["corrected_instruments"] = len(corrected)
-        metadata["corrected"] = dg.MetadataValue.json([_correction(file) for file in corrected[:_SHOWN]])
+        metadata["corrected"] = dg.MetadataValue.json([_correction(file) for file in corrected[:_NAMED]])
     metadata |= content_metadata(report, day, before)
     because = sum((Counter(file.rejects.because) for file in read), Counter())
     if because and (quarantine := QUARANTINE.get(dataset.name)):
         metadata["rows_set_aside"] = sum(because.values())
         metadata["rows_set_aside_because"] = dg.MetadataValue.json(dict(because))
         metadata["rows_set_aside_uri"] = layout_uri(store, quarantine, quarantine.layouts[0], day)
-    return metadata
+    return metadata | _of_run(report)
+
+
+def _shown(glance: Glance) -> dict[str, object]:
+    shown: dict[str, object] = {}
+    if glance.picture:
+        shown["picture"] = dg.MetadataValue.md(glance.picture.markdown)
+    if glance.rows:
+        shown["preview"] = dg.MetadataValue.table(
+            [dg.TableRecord({name: _plain(value) for name, value in row.items()}) for row in glance.rows]
+        )
+    if glance.gaps:
+        shown["gaps"] = sum(glance.gaps.values())
+        shown["gaps_by_dataset"] = dg.MetadataValue.json(dict(glance.gaps))
+    return shown
+
+
+def _plain(value: object) -> str | float | int | bool | None:
+    """A value as a table in the UI takes it."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value).removesuffix("+00:00")
 
 
 def _correction(file: DayFile) -> dict[str, object]:
@@ -99,10 +156,10 @@ def waiting_notes(waiting: Sequence[str]) -> dict[str, object]:
     return {"final": not waiting, **named}
 
 
-def run_metadata(report: WriteReport) -> dict[str, int]:
-    """The metadata of a run's output as a whole."""
+def _of_run(report: WriteReport) -> dict[str, object]:
+    """What is told of a run as a whole, in each of its partitions."""
     return {
-        "days": len(report.days),
+        "days_of_run": len(report.days),
         "bytes_written": report.bytes_written,
         "month_files_written": sum(month.changed for month in report.months),
     }

@@ -10,7 +10,7 @@ from market_data_pipeline.model.datasets import Dataset
 from market_data_pipeline.model.errors import LayoutError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.layouts import Layout
-from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.model.windows import DAY, by_month, days_between
 
 Stored = Callable[[Dataset, date], frozenset[Instrument]]
 """The instruments of which a dataset has a file of a day."""
@@ -49,6 +49,17 @@ def day_objects(
         found = _day_object(dataset, layout, info)
         if found and found.day == day:
             yield found
+
+
+def stored_days(store: ObjectStore, dataset: Dataset, first: date, last: date) -> Iterator[DayObject]:
+    """The day files of a dataset from one day to another, both included, rising in time; by one listing a month."""
+    layout = dataset.layouts[0]
+    for month in by_month(days_between(first, last)):
+        year, number = f"{month[0]:%Y}", f"{month[0]:%m}"
+        for info in store.list(layout.prefix(None, **dataset.path_fields(), year=year, month=number)):
+            found = _day_object(dataset, layout, info)
+            if found and first <= found.day <= last:
+                yield found
 
 
 def _day_object(dataset: Dataset, layout: Layout, info: ObjectInfo) -> DayObject | None:

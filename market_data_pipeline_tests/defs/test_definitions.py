@@ -14,6 +14,7 @@ from dagster._core.execution.asset_backfill import AssetBackfillData
 import market_data_pipeline
 from market_data_pipeline.defs import ACCEPTED_WARNINGS
 from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.settings import Settings
@@ -42,6 +43,43 @@ def test_every_asset_has_days_a_group_kinds_and_a_description(defs: dg.Definitio
         assert "parquet" in spec.kinds
         assert spec.description
         assert spec.metadata["dagster/column_schema"].columns
+        assert spec.owners == [f"team:{DATASETS[spec.key.to_user_string()].tier}"]
+
+
+def test_every_column_that_is_worked_out_says_from_what(defs: dg.Definitions) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    for name, spec in specs.items():
+        dataset = DATASETS[name]
+        if dataset.from_source:
+            assert "dagster/column_lineage" not in spec.metadata
+            continue
+        told = spec.metadata["dagster/column_lineage"].deps_by_column
+        assert told.keys() == {column.name for column in dataset.columns}
+        inputs = {dep.asset_key.to_user_string() for dep in spec.deps}
+        for columns in told.values():
+            assert columns
+            for each in columns:
+                above = each.asset_key.to_user_string()
+                assert above in inputs
+                assert each.column_name in DATASETS[above].own_schema.names
+        # every input stands behind some column, or the edge would be unexplained
+        assert {each.asset_key.to_user_string() for columns in told.values() for each in columns} == inputs
+
+
+def test_what_a_column_is_made_from_is_said_where_the_columns_are_listed(defs: dg.Definitions) -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    said = {
+        (name, column.name): column.description
+        for name, spec in specs.items()
+        for column in spec.metadata["dagster/column_schema"].columns
+    }
+    assert said["ohlcv_1m", "close"] == "last price (quote asset) ← trades.price"
+    assert said["ohlcv_5m", "vwap"].endswith("← ohlcv_1m.quote_volume, ohlcv_1m.base_volume")
+    assert said["technical_features", "rsi_14"].endswith("← ohlcv_*.close")
+    assert said["technical_features", "book_mid"].endswith("← book_snapshot_*.ask_price_1, book_snapshot_*.bid_price_1")
+    assert said["available_instruments", "observed_data_types"].endswith("← all ticks.timestamp")
+    assert said["ml_signals", "probability"].endswith(" more")
+    assert said["trades", "price"] == "price (quote asset)"
 
 
 def test_features_follow_from_candles_and_ticks_and_the_map_comes_last(defs: dg.Definitions) -> None:

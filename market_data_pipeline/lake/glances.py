@@ -1,0 +1,158 @@
+"""What a person is shown of the days that a run has written: a few rows of one instrument, and a picture of its day.
+
+All of it is read back from the lake, in bounded memory: the instrument is the one with the most bytes among those that
+are small enough.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from market_data_pipeline.lake.catalog import DayObject, stored_days
+from market_data_pipeline.lake.day_files import DayFile
+from market_data_pipeline.lake.histories import FINEST, stored_rows
+from market_data_pipeline.lake.parquet import opened, read_columns
+from market_data_pipeline.lake.rereading import whole
+from market_data_pipeline.lake.stores.contract import ObjectStore
+from market_data_pipeline.lake.stores.parallel import in_parallel
+from market_data_pipeline.lake.writer import WriteReport
+from market_data_pipeline.model.datasets import DATASETS, Dataset, Kind
+from market_data_pipeline.model.errors import MarketDataError
+from market_data_pipeline.model.windows import DAY, Window, midnight
+from market_data_pipeline.transforms.pictures import DAYS, Picture, heat_map, needed, picture, reach
+
+log = logging.getLogger(__name__)
+
+_ROWS, _COLUMNS = 5, 8
+_LISTED = (
+    "instrument_id",
+    "instrument_type",
+    "venue_symbol",
+    "tick_size",
+    "lot_size",
+    "contract_multiplier",
+    "available_from",
+    "available_to",
+)
+_SECOND_TIMES = ("local_timestamp", "close_time")
+_VALUES = 2_000_000
+_TICKS = frozenset(each.name for each in DATASETS.values() if each.kind is Kind.TICKS)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is shown of a day.
+
+    Attributes:
+        rows: its first rows, with some of their columns.
+        picture: a picture; None where there is nothing to draw.
+        gaps: of the map, how many minutes or candles are missing in each dataset, all instruments together.
+    """
+
+    rows: Sequence[Mapping[str, object]] = ()
+    picture: Picture | None = None
+    gaps: Mapping[str, int] = field(default_factory=dict)
+
+
+def glances(store: ObjectStore, report: WriteReport) -> dict[date, Glance]:
+    """A glance at each day of a run; days that cannot be read just now have an empty one, which is logged."""
+    files: dict[date, list[DayFile]] = {day: [] for day in report.landed}
+    for file in report.files:
+        if file.span.rows and file.day in files:
+            files[file.day].append(file)
+    days = sorted(files)
+    maps = _maps(store, report.dataset, days) if report.dataset.kind is Kind.AVAILABILITY and days else {}
+
+    def glance(day: date) -> Glance:
+        if not files[day]:
+            return Glance()
+        chosen = _chosen(files[day], len(needed(report.dataset)))
+        try:
+            rows = _first_rows(store, report.dataset, chosen)
+            if report.dataset.kind is Kind.AVAILABILITY:
+                return Glance(rows, heat_map([row for at in maps for row in maps[at].listed], day), maps[day].gaps)
+            return Glance(rows, _picture(store, report.dataset, chosen))
+        except MarketDataError as error:  # it is looked at by the checks; what is shown must not fail a run
+            log.warning("%s of %s cannot be shown: %s", report.dataset.name, day, error)
+            return Glance()
+
+    return dict(zip(days, in_parallel(store, glance, days), strict=True))
+
+
+def _chosen(files: Sequence[DayFile], columns: int) -> DayFile:
+    """The file with the most bytes of those whose columns are few enough values; else the one with the fewest rows."""
+    small = [file for file in files if file.span.rows * columns <= _VALUES]
+    if small:
+        return max(small, key=lambda file: (file.size, str(file.instrument)))
+    return min(files, key=lambda file: file.span.rows)
+
+
+@whole
+def _first_rows(store: ObjectStore, dataset: Dataset, file: DayFile) -> list[dict[str, object]]:
+    own = [column.name for column in dataset.columns if column.name not in _SECOND_TIMES]
+    names = own[:_COLUMNS] if dataset.per_instrument else [name for name in _LISTED if name in own]
+    with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
+        for batch in found.iter_batches(_ROWS, [0], names, use_threads=False):
+            return [{name: row[name] for name in names} for row in batch.to_pylist()]
+    return []
+
+
+@whole
+def _picture(store: ObjectStore, dataset: Dataset, file: DayFile) -> Picture | None:
+    columns = needed(dataset)
+    if not columns or file.instrument is None:
+        return None
+    if dataset.kind is Kind.TICKS:
+        with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
+            groups = found.num_row_groups
+            most = max(1, groups * _VALUES // (file.span.rows * len(columns)))
+            some = range(groups) if most >= groups else sorted({at * groups // most for at in range(most)})
+            rows = read_columns(found, columns, list(some))
+    else:
+        end = midnight(file.day) + DAY
+        frame = FINEST.timeframe if "timeframe" in columns else None
+        rows = stored_rows(store, dataset, file.instrument, Window(end - reach(dataset), end), columns, frame)
+    return picture(dataset, file.day, file.instrument.id, rows)
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Of a stored map: the instruments with the rows of their ticks, and the gaps of each dataset."""
+
+    listed: Sequence[tuple[date, str, int | None]]
+    gaps: Mapping[str, int]
+
+
+def _maps(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> dict[date, _Map]:
+    """The maps of some days and of those before them that a picture shows, as far as they are there."""
+    found = list(stored_days(store, dataset, days[0] - (DAYS - 1) * DAY, days[-1]))
+    read = in_parallel(store, lambda each: _map(store, each), found)
+    return {each.day: told for each, told in zip(found, read, strict=True) if told}
+
+
+@whole
+def _map(store: ObjectStore, at: DayObject) -> _Map | None:
+    try:
+        with opened(store, at.info.key) as file:
+            rows = read_columns(file, ["instrument_id", "observed"])
+    except MarketDataError as error:
+        log.warning("the map of %s cannot be shown: %s", at.day, error)
+        return None
+    names = rows.column("instrument_id").cast(pa.string()).to_pylist()
+    observed = rows.column("observed").combine_chunks()
+    told = observed.flatten()
+    datasets = np.asarray(told.field("dataset").to_numpy(zero_copy_only=False))
+    of_ticks = np.isin(datasets, list(_TICKS))
+    counts = np.bincount(
+        np.asarray(pc.list_parent_indices(observed))[of_ticks],
+        np.asarray(told.field("rows"))[of_ticks],
+        len(names),
+    )
+    gaps = np.asarray(told.field("gaps"))
+    sums = {str(name): int(gaps[datasets == name].sum()) for name in sorted(set(datasets))}
+    return _Map([(at.day, name, int(count)) for name, count in zip(names, counts, strict=True)], sums)
