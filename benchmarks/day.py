@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,10 @@ class SyntheticSource:
             amounts = np.round(np.exp(draw.normal(-4, 1.5, count)), 3) + 0.001
             columns = [pa.array(stamps).view(TIME), pa.array(stamps + 3_000).view(TIME), ids, side, prices, amounts]
             yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA)
+
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        """All of them."""
+        return set(days)
 
     def describe(self, data_type: str) -> str:
         """What it holds."""

@@ -9,7 +9,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from market_data_pipeline.lake.stores import folder_at, open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
@@ -25,6 +27,14 @@ from market_data_pipeline.transforms.quality import Flaw, Thresholds, setting
 from market_data_pipeline.transforms.signals import Recipe
 
 
+class Automatic(StrEnum):
+    """What can run by itself, by its name in the UI without the hour."""
+
+    DAILY = "daily"
+    CORRECTIONS = "corrections"
+    MISSING_DAYS = "missing_days"
+
+
 @dataclass(frozen=True)
 class Variable:
     """One setting: its name in the environment, what holds without it, and what it is for."""
@@ -34,6 +44,7 @@ class Variable:
     meaning: str
 
 
+_Name = TypeVar("_Name", bound=StrEnum)
 _REMOTE = Remote()
 _RECIPE = Recipe()
 _GIGABYTE = 10**9
@@ -83,6 +94,11 @@ VARIABLES = (
     ),
     *(Variable(setting(each.name), f"{each.default:g}", each.metadata["meaning"]) for each in fields(Thresholds)),
     Variable("MARKET_DATA_QUALITY_BLOCKING", "", f"what stops a day, with commas, of {', '.join(Flaw)}"),
+    Variable(
+        "MARKET_DATA_AUTOMATIC",
+        "",
+        f"what runs by itself from the first start on, with commas, of {', '.join(Automatic)}; the UI can switch it",
+    ),
     Variable("MARKET_DATA_WEBHOOK", "", 'where runs that failed are told of, by `{"text": …}`; empty for nowhere'),
     Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
@@ -112,6 +128,7 @@ class Settings:
     signals: Recipe = field(default_factory=Recipe)
     thresholds: Thresholds = field(default_factory=Thresholds)
     blocking: frozenset[Flaw] = frozenset()
+    automatic: frozenset[Automatic] = frozenset()
     webhook: str = field(default="", repr=False)  # its address is mostly a secret
     emulator: str = ""
 
@@ -139,7 +156,8 @@ class Settings:
             fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
             signals=_signals(values),
             thresholds=_thresholds(values),
-            blocking=_blocking(values["MARKET_DATA_QUALITY_BLOCKING"]),
+            blocking=_names(Flaw, "MARKET_DATA_QUALITY_BLOCKING", values),
+            automatic=_names(Automatic, "MARKET_DATA_AUTOMATIC", values),
             webhook=_webhook(values["MARKET_DATA_WEBHOOK"]),
             emulator=values["STORAGE_EMULATOR_HOST"],
         )
@@ -244,12 +262,12 @@ def _thresholds(values: Mapping[str, str]) -> Thresholds:
     return Thresholds(**numbers)
 
 
-def _blocking(text: str) -> frozenset[Flaw]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in list(Flaw)]
+def _names(known: type[_Name], setting_name: str, values: Mapping[str, str]) -> frozenset[_Name]:
+    names = [name.strip() for name in values[setting_name].split(",") if name.strip()]
+    unknown = [name for name in names if name not in list(known)]
     if unknown:
-        raise SettingError(f"MARKET_DATA_QUALITY_BLOCKING: {unknown[0]!r} is none of {', '.join(Flaw)}")
-    return frozenset(map(Flaw, names))
+        raise SettingError(f"{setting_name}: {unknown[0]!r} is none of {', '.join(known)}")
+    return frozenset(map(known, names))
 
 
 def _fills(text: str) -> Mapping[InstrumentType, Fill]:

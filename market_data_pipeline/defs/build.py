@@ -9,10 +9,12 @@ from market_data_pipeline.defs.corrections import corrections_sensor
 from market_data_pipeline.defs.declaring import IO_MANAGER
 from market_data_pipeline.defs.io_manager import LakeIOManager
 from market_data_pipeline.defs.lineage import lineage
+from market_data_pipeline.defs.missing import missing_sensor
+from market_data_pipeline.defs.newest import newest_day_check, newest_day_schedule
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import daily_job, daily_schedule
 from market_data_pipeline.defs.watching import Watch
-from market_data_pipeline.settings import Settings
+from market_data_pipeline.settings import Automatic, Settings
 from market_data_pipeline.sources import open_source
 from market_data_pipeline.sources.contract import Source, WatchedSource
 
@@ -27,13 +29,28 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
     opened = source if source is not None else open_source(settings.source, settings.source_path, settings.remote)
     lake = _lake(settings)
     job = daily_job()
+    assets = build_assets(settings, opened)
+    made = [asset.key.path[-1] for asset in assets if isinstance(asset, dg.AssetsDefinition)]
+    schedule_status, sensor_status = dg.DefaultScheduleStatus, dg.DefaultSensorStatus
+    daily = schedule_status.RUNNING if Automatic.DAILY in settings.automatic else schedule_status.STOPPED
+
+    def status(automatic: Automatic) -> dg.DefaultSensorStatus:
+        return sensor_status.RUNNING if automatic in settings.automatic else sensor_status.STOPPED
+
     return dg.Definitions(
-        assets=build_assets(settings, opened),
-        asset_checks=build_checks(settings, opened),
+        assets=assets,
+        asset_checks=[*build_checks(settings, opened), newest_day_check(made)],
         jobs=[job],
-        schedules=[daily_schedule(job)],
+        schedules=[daily_schedule(job, daily), newest_day_schedule(daily)],
         sensors=[
-            corrections_sensor(job, lineage(settings.signals), settings.selection, _watch(settings, opened)),
+            corrections_sensor(
+                job,
+                lineage(settings.signals),
+                settings.selection,
+                _watch(settings, opened),
+                status(Automatic.CORRECTIONS),
+            ),
+            missing_sensor(job, opened, status(Automatic.MISSING_DAYS)),
             *([alerts_sensor(settings.webhook)] if settings.webhook else []),
         ],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},

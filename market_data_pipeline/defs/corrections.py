@@ -71,9 +71,13 @@ class Progress:
 
 
 def corrections_sensor(
-    job: "UnresolvedAssetJobDefinition", lineage: Lineage, selection: Selection, watch: Watch | None = None
+    job: "UnresolvedAssetJobDefinition",
+    lineage: Lineage,
+    selection: Selection,
+    watch: Watch | None = None,
+    status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
 ) -> dg.SensorDefinition:
-    """Asks for affected partitions, a run at a time and only while no other run goes on; off until switched on.
+    """Asks for affected partitions, a run at a time and only while no other run goes on.
 
     First for days of ticks that the source has in another state than they were read in, where it can tell. Then for
     what follows from corrections: a correction is a partition that was materialized with other content, after something
@@ -89,6 +93,7 @@ def corrections_sensor(
         lineage: what is made from what.
         selection: the instruments of the settings, which are those that the runs make.
         watch: looks at the source; None where the source cannot be watched.
+        status: whether it is on from the first start.
     """
     history = History(lineage, selection)
 
@@ -96,6 +101,7 @@ def corrections_sensor(
         name=NAME,
         job=job,
         minimum_interval_seconds=30,
+        default_status=status,
         description="Materializes again the ticks that have changed in a folder of files, and what was made from ticks "
         "that have changed or arrived since.",
     )

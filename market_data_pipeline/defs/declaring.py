@@ -8,6 +8,7 @@ import dagster as dg
 
 from market_data_pipeline.defs.checks import day_results
 from market_data_pipeline.defs.metadata import definition_metadata
+from market_data_pipeline.defs.newest import freshness
 from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
 from market_data_pipeline.defs.recorded import READ_AT, newest_place
 from market_data_pipeline.defs.streams import RowStream
@@ -18,7 +19,7 @@ from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.model.rows import DayRows
-from market_data_pipeline.settings import Settings
+from market_data_pipeline.settings import Automatic, Settings
 
 IO_MANAGER = "lake_io"
 READ_CHECK = "every_instrument_read"
@@ -61,6 +62,7 @@ def lake_asset(
     common: dict[str, Any] = common_to_all(settings, dataset) | {
         "name": dataset.name,
         "backfill_policy": backfill_policy(settings),
+        "freshness_policy": freshness() if Automatic.DAILY in settings.automatic else None,
         "io_manager_key": IO_MANAGER,
         "check_specs": [
             dg.AssetCheckSpec(

@@ -17,9 +17,14 @@ def daily_job() -> "UnresolvedAssetJobDefinition":
     )
 
 
-def daily_schedule(job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
-    """Starts the daily job at 07:00 UTC for the day before; off until it is switched on in the UI."""
+def daily_schedule(job: "UnresolvedAssetJobDefinition", status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
+    """Starts the daily job at 07:00 UTC for the day before; `status` is whether from the first start on."""
     # it becomes a ScheduleDefinition once the job's partitions are known
     return dg.build_schedule_from_partitioned_job(  # type: ignore[return-value]
-        job, name="daily_at_seven", hour_of_day=7, minute_of_hour=0, description="07:00 UTC, for the day before."
+        job,
+        name="daily_at_seven",
+        hour_of_day=7,
+        minute_of_hour=0,
+        default_status=status,
+        description="07:00 UTC, for the day before.",
     )

@@ -49,6 +49,14 @@ class Source(Protocol):
         """
         ...
 
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        """Of some days those of which the source has, or should have, something of a data type; no tick is read for it.
+
+        Raises:
+            SourceError: the source as a whole cannot be used.
+        """
+        ...
+
     def describe(self, data_type: str) -> str:
         """What the source holds, in one line, for the message when a day is empty (such as the days it has)."""
         ...

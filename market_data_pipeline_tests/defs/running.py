@@ -1,6 +1,6 @@
 """Runs of the pipeline for tests: through Dagster, into an instance in memory; and a small source one can steer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -59,6 +59,9 @@ class SmallSource:
             "amount": pa.array(draw.integers(1, 100, self.trades) / 100),
         }
         yield pa.RecordBatch.from_arrays([columns[name] for name in TRADES.own_schema.names], schema=TRADES.own_schema)
+
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        return set(days) if data_type in self.data_types else set()
 
     def describe(self, data_type: str) -> str:
         return "small holds every day"

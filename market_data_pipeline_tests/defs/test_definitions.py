@@ -135,7 +135,7 @@ def test_every_asset_has_its_checks(defs: dg.Definitions) -> None:
     checks = {(key.asset_key.to_user_string(), key.name) for key in defs.resolve_asset_graph().asset_check_keys}
     assert checks == {(asset, name) for asset in ASSETS for name in ("every_instrument_read", "layouts_agree")} | {
         (f"ohlcv_{frame}", name) for frame in FRAMES for name in ("candle_laws", "volume_kept")
-    } | {(asset, "quality") for asset in FLAWS}
+    } | {(asset, "quality") for asset in FLAWS} | {("available_instruments", "newest_day")}
 
 
 def test_dagsters_own_check_of_the_project_is_clean(tmp_path: Path) -> None:

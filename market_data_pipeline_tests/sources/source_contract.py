@@ -94,6 +94,11 @@ class SourceContract:
     def test_an_unknown_day_is_empty(self, source):
         assert list(source.files(self.data_type, self.empty_day, self.everything)) == []
 
+    def test_tells_the_days_that_it_has(self, source):
+        assert self.day in source.days_with(self.data_type, [self.empty_day, self.day])
+        assert source.days_with("no_such_type", [self.day]) == set()
+        assert source.days_with(self.data_type, []) == set()
+
     def test_every_instrument_has_a_contract(self, source, files):
         assert all(isinstance(source.contract(file.instrument), Contract) for file in files)
 

@@ -1,7 +1,7 @@
 """The source `binance`: which trades the archive has of a day, and reading them and the exchange's own candles."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import date
@@ -62,6 +62,10 @@ class BinanceSource:
             return iter(())
         markets = [Market(venue) for venue in venues_meant(selection, [market.value for market in Market])]
         return chain.from_iterable(self._files(market, day, selection) for market in markets)
+
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        """Every day should have trades: which symbols had any is known by asking for each."""
+        return set(days) if data_type in self.data_types else set()
 
     def describe(self, data_type: str) -> str:
         """What the source holds, in one line."""

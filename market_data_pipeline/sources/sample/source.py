@@ -1,6 +1,6 @@
 """The source `sample`: a made-up market that is the same on every machine, for any day from 2019 on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -82,6 +82,11 @@ class SampleSource:
                 read = partial(_read, data_type, listed, day)
                 if kind.everyday or next(read(Rejects()), None) is not None:
                     yield DayRows(day, listed.instrument, self.name, read)
+
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        """All days of its years, of what there is every day; of the rest nobody knows before it is made."""
+        kind = _KINDS.get(data_type)
+        return {day for day in days if kind and kind.everyday and FIRST_DAY <= day <= LAST_DAY}
 
     def describe(self, data_type: str) -> str:
         """What the source holds, in one line."""

@@ -1,7 +1,7 @@
 """The source `tardis`: which files the vendor has of a day, and reading them from the network."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import partial
 from http import HTTPStatus
@@ -74,6 +74,10 @@ class TardisSource:
             return iter(())
         venues = self._venues(selection)
         return chain.from_iterable(self._files(venue, data_type, day, selection) for venue in venues)
+
+    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+        """Every day, with a key; without one the first of each month. Exchanges have different types on each."""
+        return {day for day in days if data_type in self.data_types and (self._remote.tardis_key or day.day == 1)}
 
     def describe(self, data_type: str) -> str:
         """What the source holds, in one line."""
