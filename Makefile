@@ -14,7 +14,7 @@ SIZE ?= full
 ONLY ?=
 PORT ?= 3000
 
-.PHONY: help install demo dev test lint materialize backfill bench flame clean
+.PHONY: help install demo dev test lint materialize backfill bench screenshots flame clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: $(INSTALLED) ## the lake beside its peers: [SIZE=small|full] [ONLY=read-d
 	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt
 	@$(BIN)/python -m benchmarks.beside --size $(SIZE) --only "$(ONLY)" --json benchmarks/results/$(SIZE).json \
 	  $(if $(filter full,$(SIZE)),$(if $(ONLY),,--docs))
+
+screenshots: $(INSTALLED) ## the docs' pictures of the UI, by the tests that drive it; needs Chromium
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q market_data_pipeline_tests/ui
 
 flame: $(INSTALLED) ## where the time of the two heaviest paths goes, as docs/images/flame-*.svg
 	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt

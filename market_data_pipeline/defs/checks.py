@@ -93,7 +93,11 @@ def _check(
 
 
 def day_results(
-    log_event: Callable[[Any], None], asset: str, name: str, problems: Mapping[date, Sequence[Finding]]
+    log_event: Callable[[Any], None],
+    asset: str,
+    name: str,
+    problems: Mapping[date, Sequence[Finding]],
+    advice: str = "",
 ) -> dg.AssetCheckResult:
     """The result of a check for the days of a run; it passes where no day has a problem.
 
@@ -107,6 +111,7 @@ def day_results(
         asset: the asset's name.
         name: the check's name.
         problems: what is wrong, for each day of the run.
+        advice: what to do where anything is.
     """
     if len(problems) > 1:
         for day, of_day in problems.items():
@@ -116,7 +121,7 @@ def day_results(
                     check_name=name,
                     passed=not of_day,
                     severity=_severity(of_day),
-                    description=_text(of_day),
+                    description=_text(of_day, advice),
                     metadata={"problems": dg.MetadataValue.int(len(of_day))},
                     partition=day.isoformat(),
                 )
@@ -127,7 +132,7 @@ def day_results(
         check_name=name,
         passed=not found,
         severity=_severity(found),
-        description=_text(found),
+        description=_text(found, advice),
         metadata={
             "days": len(problems),
             "problems": len(found),
@@ -147,8 +152,8 @@ def _severity(found: Sequence[Finding]) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR
 
 
-def _text(found: Sequence[Finding]) -> str | None:
+def _text(found: Sequence[Finding], advice: str) -> str | None:
     """The findings as lines, what is wrong before what is only outdated or odd."""
     lines = [each.text for each in sorted(found, key=lambda each: each.warns)]
     more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return "\n".join([*lines[:_SHOWN], *more]) or None
+    return "\n".join([*lines[:_SHOWN], *more, *filter(None, [advice])]) if found else None

@@ -35,6 +35,12 @@ _CHECKS = {
 }
 
 
+_MEND = (
+    "What to do: mend or replace what is named (or take it away), and materialize the day again. The other instruments "
+    "are there, and so is what follows from them."
+)
+
+
 def common_to_all(settings: Settings, dataset: Dataset) -> dict[str, Any]:
     """What all assets have in common."""
     return {
@@ -84,7 +90,8 @@ def results(context: dg.AssetExecutionContext, stream: RowStream) -> Results:
         for day in days_of(context.partition_keys)
     }
     asset = context.asset_key.to_user_string()
-    yield day_results(context.log_event, asset, READ_CHECK, problems)
+    advice = _MEND if DATASETS[context.asset_key.path[-1]].from_source else ""
+    yield day_results(context.log_event, asset, READ_CHECK, problems, advice)
     yield day_results(context.log_event, asset, LAYOUTS_CHECK, _differing(problems, stream))
 
 

@@ -144,7 +144,7 @@ def heat_map(listed: Sequence[tuple[date, str, int | None]], day: date) -> Pictu
     seen = [[bool(rows) for rows in ticks[name]] for name in shown]
     paths = [cells(_ALL, [there[name] for name in shown], QUIET), cells(_ALL, seen, UP)]
     of = f"{len(shown)} of {len(there)}" if len(shown) < len(there) else f"{len(shown)}"
-    words = f"{of} instruments, {shown[0]} to {shown[-1]}, {first} to {day}: grey was listed, green has ticks"
+    words = f"{of} instruments by name, {DAYS} days to {day}: grey is listed, green has ticks"
     return _drawn(words, paths)
 
 
