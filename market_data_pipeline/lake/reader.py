@@ -429,6 +429,34 @@ class MarketDataLake:
         tables = chain.from_iterable(stored_rejects(self._store, each, days, selection) for each in asked)
         return _table(first, names, tables)
 
+    def sql(self, query: str, *, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
+        """What a query in DuckDB's SQL says of the lake, in which every dataset is a table of its name.
+
+            lake.sql("select venue, sum(amount) from trades where date between '2024-08-08' and '2024-08-09' group by 1")
+
+        A dataset's columns are those that the reader gives; one of which nothing is stored has no rows. Conditions on
+        `date`, `venue`, `instrument_id` and the other partition columns decide by their paths which files are opened;
+        conditions on `timestamp` alone open all of them.
+
+        Args:
+            query: one `select` (or `explain`). It only reads, and nothing but the lake.
+            start: first time: tables have the rows that the reader gives of a window, and no other file is listed.
+            end: end of the window, not included. Datasets without times have the dates that the window touches.
+
+        Returns:
+            The rows, in the order that the query asks for. Times are UTC. Of columns of one name the second ends in
+            `_1`.
+
+        Raises:
+            QueryError: the query cannot be understood or run, or would do more than read.
+            DatasetError: it names a table that is none; the message names the datasets.
+            WindowError: start or end cannot be understood.
+            LakeError: a file of the lake cannot be read.
+        """
+        from market_data_pipeline.lake.sql import answer
+
+        return answer(self._store, query, start, end)
+
     @whole
     def _map(self, day: date, names: Sequence[str]) -> pa.Table:
         key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)
