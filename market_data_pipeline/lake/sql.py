@@ -34,7 +34,7 @@ def answer(store: ObjectStore, query: str, start: Moment | None = None, end: Mom
     with TemporaryDirectory(prefix="market-data-sql-") as spill, closing(_connected(files, window, spill)) as lake:
         try:
             _check(lake.extract_statements(query))
-            return _plain(lake.execute(query).to_arrow_table())
+            return _plain(lake.sql(query).to_arrow_table())
         except duckdb.Error as error:
             raise files.failure or _told(error, files) from error
 
@@ -92,11 +92,14 @@ def _check(statements: list[duckdb.Statement]) -> None:
 
 def _told(error: duckdb.Error, files: LakeFiles) -> MarketDataError:
     """What DuckDB says, as an error of ours."""
-    text = re.sub(rf"{PROTOCOL}://[^\s\"']+", lambda found: files.uri_of(found[0]), str(error)).strip()
+    text, named = re.subn(rf"{PROTOCOL}://[^\s\"']+", lambda found: files.uri_of(found[0]), str(error).strip())
     if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
         return DatasetError(f"{text}\nThe datasets are {', '.join(DATASETS)}")
     if isinstance(error, duckdb.PermissionException):
         return QueryError(f"{text}\nA query reads the lake's datasets, and nothing else")
+    # what has no class of its own comes from the decoder of Parquet's footers, and names no file
+    if named or type(error) is duckdb.Error:
+        return LakeError(f"a file of the lake cannot be read: {text}\n`market-data verify` with --full tells which")
     return QueryError(text)
 
 
