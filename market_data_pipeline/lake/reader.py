@@ -432,16 +432,18 @@ class MarketDataLake:
     def sql(self, query: str, *, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
         """What a query in DuckDB's SQL says of the lake, in which every dataset is a table of its name.
 
-            lake.sql("select venue, sum(amount) from trades where date between '2024-08-08' and '2024-08-09' group by 1")
+            lake.sql("select venue, sum(amount) from trades where date >= '2024-08-08' group by venue").to_pandas()
 
-        A dataset's columns are those that the reader gives; one of which nothing is stored has no rows. Conditions on
-        `date`, `venue`, `instrument_id` and the other partition columns decide by their paths which files are opened;
-        conditions on `timestamp` alone open all of them.
+        A dataset has the columns that the reader gives; one of which nothing is stored has no rows. Conditions on
+        `date`, `venue`, `instrument_id` and the other partition columns leave out files by their paths; with one on
+        `timestamp` alone each file is opened. Candles, features and the map lie in month files, too: the same rows are
+        in `by_venue.ohlcv_1h` and so on, by the names of the layouts, where a query of whole months opens fewer files.
 
         Args:
             query: one `select` (or `explain`). It only reads, and nothing but the lake.
-            start: first time: tables have the rows that the reader gives of a window, and no other file is listed.
-            end: end of the window, not included. Datasets without times have the dates that the window touches.
+            start: first time; the rows are those that the reader gives of a window, and the files of other days are not
+                even listed. Open by default.
+            end: end of the window, not included; datasets without times have the dates that it touches.
 
         Returns:
             The rows, in the order that the query asks for. Times are UTC. Of columns of one name the second ends in
@@ -453,6 +455,7 @@ class MarketDataLake:
             WindowError: start or end cannot be understood.
             LakeError: a file of the lake cannot be read.
         """
+        # DuckDB is loaded by those who ask in SQL
         from market_data_pipeline.lake.sql import answer
 
         return answer(self._store, query, start, end)
