@@ -97,8 +97,9 @@ def _plain(rows: pa.Table) -> pa.Table:
     """The rows with sums of integers as integers where they fit, and no two columns of one name."""
     names: list[str] = []
     for name in rows.column_names:
-        others = (f"{name}_{number}" for number in range(1, rows.num_columns))
-        names.append(name if name not in names else next(each for each in others if each not in names))
+        others = (f"{name}_{number}" for number in range(1, 2 * rows.num_columns))
+        taken = {*names, *rows.column_names}
+        names.append(name if name not in names else next(each for each in others if each not in taken))
     return pa.table([_integers(column) for column in rows.columns], names)
 
 

@@ -154,12 +154,13 @@ class _Reading:
         """Others may be reading the same object: it is closed with the last of them."""
 
 
-def _path(table: StoredTable, values: Mapping[str, object]) -> str:
-    return "/".join([table.place, *(f"{name}={value}" for name, value in values.items()), "rows.parquet"])
+def _path(table: StoredTable, values: Mapping[str, object], holding: str = "rows") -> str:
+    return "/".join([table.place, holding, *(f"{name}={value}" for name, value in values.items()), "file.parquet"])
 
 
 def _columns_alone(table: StoredTable) -> str:
-    return _path(table, dict.fromkeys((column.name for column in table.path_columns), _NULL))
+    # DuckDB sorts the paths, and learns the columns from the first
+    return _path(table, dict.fromkeys((column.name for column in table.path_columns), _NULL), "columns")
 
 
 @lru_cache

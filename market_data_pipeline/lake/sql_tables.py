@@ -63,7 +63,10 @@ class StoredTable:
                 fields = self.layout.parse(info.key)
             except LayoutError:
                 continue
-            if fields["dataset"] == self.dataset.name and first <= self.layout.day_of(fields) <= last:
+            if (
+                fields.get("dataset", self.dataset.name) == self.dataset.name
+                and first <= self.layout.day_of(fields) <= last
+            ):
                 yield info.key, self._month_values(fields)
 
     def _days(self, store: ObjectStore, window: Window) -> Iterator[DayObject]:
