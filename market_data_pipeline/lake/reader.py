@@ -438,16 +438,17 @@ class MarketDataLake:
         `date`, `venue`, `instrument_id` and the other partition columns leave out files by their paths; with one on
         `timestamp` alone each file is opened. Candles, features and the map lie in month files, too: the same rows are
         in `by_venue.ohlcv_1h` and so on, by the names of the layouts, where a query of whole months opens fewer files.
+        DuckDB does not compare pages with their checksums, as the reader does: `market-data verify --full` finds damage.
 
         Args:
             query: one `select` (or `explain`). It only reads, and nothing but the lake.
-            start: first time; the rows are those that the reader gives of a window, and the files of other days are not
-                even listed. Open by default.
-            end: end of the window, not included; datasets without times have the dates that it touches.
+            start: first time; tables hold the rows that the reader gives of the window. Open by default.
+            end: end of the window, not included; with both, other days are not even listed. Datasets without times have
+                the dates that the window touches.
 
         Returns:
-            The rows, in the order that the query asks for. Times are UTC. Of columns of one name the second ends in
-            `_1`.
+            The rows, in the order that the query asks for; times are UTC, texts are not dictionary-encoded. Of columns
+            of one name the second ends in `_1`.
 
         Raises:
             QueryError: the query cannot be understood or run, or would do more than read.

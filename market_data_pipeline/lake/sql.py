@@ -1,6 +1,7 @@
 """SQL over the lake with DuckDB: each dataset is a view, of which a query opens only the files that its dates allow."""
 
 import re
+from collections.abc import Iterator
 from contextlib import closing
 from tempfile import TemporaryDirectory
 
@@ -9,9 +10,9 @@ import pyarrow as pa
 
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.sql_files import PROTOCOL, LakeFiles
-from market_data_pipeline.lake.sql_tables import ALWAYS, TABLES, StoredTable
+from market_data_pipeline.lake.sql_tables import ALWAYS, TABLES, StoredTable, last_day
 from market_data_pipeline.lake.stores.contract import ObjectStore
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import DatasetError, LakeError, MarketDataError, QueryError
 from market_data_pipeline.model.windows import Moment, Window
 
@@ -25,52 +26,58 @@ def answer(store: ObjectStore, query: str, start: Moment | None = None, end: Mom
     """What a query says of a lake; its contract stands at `MarketDataLake.sql`."""
     window = Window.of(ALWAYS.start if start is None else start, ALWAYS.end if end is None else end)
     files = LakeFiles(store, window)
-    with TemporaryDirectory(prefix="market-data-sql-") as spilled, closing(duckdb.connect()) as lake:
-        _prepare(lake, files, spilled)
+    with TemporaryDirectory(prefix="market-data-sql-") as spilled, closing(duckdb.connect()) as connection:
+        _prepare(connection, files, spilled)
+        connection.execute(f"set async_threads = {store.transfers}")  # which open files and read ahead
         for table in TABLES.values():
-            if table.layout.daily or table.layout.name in query.lower():
-                lake.execute(_view(table, window))
-        lake.execute("set lock_configuration = true")
+            if table.layout.daily or table.layout.name in query.lower():  # a view costs a millisecond
+                connection.execute(_view(table, window))
+        connection.execute("set lock_configuration = true")
         files.listing = True
         try:
-            _check(lake.extract_statements(query))
-            return _plain(lake.sql(query).to_arrow_table())
+            _check(connection.extract_statements(query))
+            return _plain(connection.sql(query).to_arrow_table())
         except duckdb.Error as error:
             raise files.failure or _told(error, files) from error
 
 
-def _prepare(lake: duckdb.DuckDBPyConnection, files: LakeFiles, spilled: str) -> None:
+def _prepare(connection: duckdb.DuckDBPyConnection, files: LakeFiles, spilled: str) -> None:
     """Lets a database in memory reach the lake's files for reading, and nothing else.
 
     A statement that writes may hide in one that reads (`with x as (copy … to …)`), so to know the statements that read
     would not do. What does not fit into memory goes into the folder `spilled`.
     """
-    lake.register_filesystem(files)
-    lake.execute("set temp_directory = $1", [spilled])
-    lake.execute(f"set allowed_directories = ['{PROTOCOL}://']")
+    connection.register_filesystem(files)
+    connection.execute("set temp_directory = $1", [spilled])
+    connection.execute(f"set allowed_directories = ['{PROTOCOL}://']")
     for name, value in (
         ("enable_external_access", "false"),
         ("enable_external_file_cache", "false"),
         ("python_enable_replacements", "false"),
         ("TimeZone", "'UTC'"),
     ):
-        lake.execute(f"set {name} = {value}")
+        connection.execute(f"set {name} = {value}")
 
 
 def _view(table: StoredTable, window: Window) -> str:
     dataset, schema = table.dataset, "main" if table.layout.daily else table.layout.name
     columns = ", ".join(f'"{name}"' for name in dataset.schema.names)
     told = ", ".join(f"'{column.name}': {_TYPES.get(column.type, 'varchar')}" for column in table.path_columns)
-    inside = [
-        f"timestamp {sign} '{at.isoformat()}'::timestamptz"
-        for sign, at, open_end in ((">=", window.start, ALWAYS.start), ("<", window.end, ALWAYS.end))
-        if at != open_end and "timestamp" in dataset.schema.names
-    ]
+    inside = " and ".join(_conditions(dataset, window))
     return (  # made of names that stand in the code, and of times
         f"create schema if not exists {schema}; create view {schema}.{dataset.name} as select {columns} from "  # noqa: S608
         f"read_parquet('{PROTOCOL}://{table.place}', hive_partitioning = true, hive_types = {{{told}}})"
-        f"{' where ' if inside else ''}{' and '.join(inside)}"
+        f"{' where ' if inside else ''}{inside}"
     )
+
+
+def _conditions(dataset: Dataset, window: Window) -> Iterator[str]:
+    """What a row must be to lie in a window; a month file holds rows beside it."""
+    timed = "timestamp" in dataset.schema.names
+    if window.start != ALWAYS.start:
+        yield f"timestamp >= '{window.start.isoformat()}'" if timed else f"date >= '{window.start.date()}'"
+    if window.end != ALWAYS.end:
+        yield f"timestamp < '{window.end.isoformat()}'" if timed else f"date <= '{last_day(window)}'"
 
 
 def _check(statements: list[duckdb.Statement]) -> None:

@@ -57,7 +57,7 @@ class StoredTable:
             for found in self._days(store, window):
                 yield found.info.key, self.dataset.partition_values(found.day, found.instrument)
             return
-        first, last = window.start.date().replace(day=1), _last_day(window)
+        first, last = window.start.date().replace(day=1), last_day(window)
         for info in store.list(self.layout.prefix(None, **self.dataset.path_fields())):
             try:
                 fields = self.layout.parse(info.key)
@@ -76,7 +76,7 @@ class StoredTable:
             days = list(window.days(beside))
             yield from chain.from_iterable(in_parallel(store, lambda day: list(day_objects(store, asked, day)), days))
             return
-        first, last = window.start.date(), _last_day(window)
+        first, last = window.start.date(), last_day(window)
         for _, found in stored_files(store, [asked]):
             if (first - found.day).days <= beside and (found.day - last).days <= beside:
                 yield found
@@ -93,7 +93,8 @@ class StoredTable:
         return {column.name: known[column.name] for column in self.path_columns}
 
 
-def _last_day(window: Window) -> date:
+def last_day(window: Window) -> date:
+    """The last day that a window touches, if it touches any."""
     return (window.end - datetime.resolution).date()
 
 

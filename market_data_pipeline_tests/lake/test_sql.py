@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,6 +20,7 @@ from market_data_pipeline.model.datasets import DATASETS, Dataset
 from market_data_pipeline.model.errors import DatasetError, LakeError, ObjectChanged, QueryError, WindowError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.model.windows import Window
+from market_data_pipeline_tests.gcs_server import GcsServer
 from market_data_pipeline_tests.lake.made_up import (
     BTC_USD,
     BTC_USDT,
@@ -46,11 +48,7 @@ from market_data_pipeline_tests.store_fixtures import Ground, gcs_ground, local_
 MINUTES = DATASETS["ohlcv_1m"]
 FIRST, MIDDLE, LAST = DAYS
 END = LAST + timedelta(days=1)
-MONTHS = [
-    f"{layout.name}.{dataset.name}"
-    for dataset in (MINUTES, DATASETS["ohlcv_5m"], MAPS)
-    for layout in dataset.month_layouts
-]
+MONTHS = [f"{layout.name}.{dataset.name}" for dataset in (MINUTES, MAPS) for layout in dataset.month_layouts]
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,17 @@ def test_questions_across_datasets(library: Library) -> None:
     assert candles > 100
     assert found[0]["candles"] == candles
     assert found[0]["difference"] < 1e-9
+    sides = library.lake.sql("from (pivot trades on side using count(*) group by venue) order by venue")
+    counted = library.lake.sql("select venue, count(*) as n from trades group by venue order by venue")
+    assert set(sides.column_names) == {"venue", "buy", "sell", "unknown"}
+    assert [sum(list(row.values())[1:]) for row in sides.to_pylist()] == counted.column("n").to_pylist()
+
+
+def test_several_may_ask_at_once(library: Library) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda day: library.lake.sql("from trades", start=day).num_rows, DAYS * 4))
+    assert counts == [library.lake.sql("from trades", start=day).num_rows for day in DAYS] * 4
+    assert counts[0] > counts[1] > counts[2] > 0
 
 
 @pytest.mark.parametrize(
@@ -212,15 +221,14 @@ def test_month_files_have_the_same_rows(library: Library, name: str) -> None:
     opened = store.named("open")
     assert opened
     assert all(f"/{layout}/" in key for key in opened)
-    assert set(store.named("list")) == {
-        DATASETS[dataset].layout(layout).prefix(None, **DATASETS[dataset].path_fields())
-    }
+    assert set(store.named("list")) == {folder}
     store.calls.clear()
     in_march = lake.sql(f"from {name} where month = 3")
     assert sorted(store.named("open")) == sorted(key for key in opened if "/month-03/" in key)
     assert plain(lake.sql(f"from {name}", start=LAST)).equals(plain(in_march))
     assert plain(lake.sql(f"from {name} where date = '2024-03-01'")).equals(plain(in_march))
-    assert lake.sql(f"from {name}", start=LAST, end=LAST).num_rows == 0
+    for window in ({"start": MIDDLE}, {"end": MIDDLE}, {"start": MIDDLE, "end": LAST}, {"start": LAST, "end": LAST}):
+        assert plain(lake.sql(f"from {name}", **window)).equals(plain(lake.sql(f"from {dataset}", **window)))
 
 
 def test_a_month_file_is_left_out_by_its_venue_or_instrument(library: Library) -> None:
@@ -381,6 +389,57 @@ def test_each_thread_has_its_own_place_in_a_file(ground: Ground) -> None:
         assert pool.submit(elsewhere).result() == whole[-4:] == b"PAR1"
         assert file.read(50) + file.read(70) == whole[:120]
         assert file.tell() == 120
+
+
+def test_large_files_are_read_by_several_threads(ground: Ground) -> None:
+    count = 150_000
+    start = np.datetime64(FIRST, "us").astype(np.int64)
+    times = pa.array(start + np.arange(count) * 500_000, pa.timestamp("us", "UTC"))
+    chance = np.random.default_rng(7)
+    tables = {
+        (FIRST, each): pa.table(
+            {
+                "timestamp": times,
+                "local_timestamp": times,
+                "id": [str(number) for number in chance.integers(0, 1 << 40, count)],
+                "side": pa.array(["buy"] * count).dictionary_encode(),
+                "price": chance.random(count),
+                "amount": np.arange(count, dtype=float),
+            }
+        ).cast(TRADES.own_schema)
+        for each in (BTC_USD, PERP)
+    }
+    write(ground.store, TRADES, tables)
+    lake = MarketDataLake(store=ground.store)
+    for (_, each), table in tables.items():
+        found = lake.sql(f"select * from trades where instrument_id = '{each}'").select(table.column_names)
+        assert found.equals(decoded(table).cast(found.schema))
+    hour = lake.sql("from trades where timestamp >= '2024-02-28T01:00Z'", end="2024-02-28T02:00")
+    assert hour.num_rows == 2 * 7200
+
+
+def test_in_the_cloud_a_small_file_is_one_request(gcs_server: GcsServer) -> None:
+    gcs = gcs_ground(gcs_server.url)
+    write(gcs.store, HOURLY, {(day, each): hourly(day) for day in DAYS for each in (BTC_USD, PERP)})
+    lake = MarketDataLake(store=gcs.store)
+    gcs_server.requests.clear()
+    found = lake.sql("select date, sum(close) from ohlcv_1h where date > '2024-02-28' group by date")
+    assert found.num_rows == 2
+    assert len([request for request in gcs_server.requests if request.is_media]) == 4
+    assert len(gcs_server.requests) == 5
+
+
+def test_in_the_cloud_what_is_refused_is_told_as_by_the_reader(gcs_server: GcsServer) -> None:
+    gcs = gcs_ground(gcs_server.url)
+    write(gcs.store, HOURLY, {(FIRST, PERP): hourly(FIRST)})
+    lake = MarketDataLake(store=gcs.store)
+    gcs_server.fail(lambda request: request.is_media, status=403, times=1)
+    with pytest.raises(LakeError, match="gs://") as caught:
+        lake.sql("from ohlcv_1h")
+    gcs_server.fail(lambda request: request.is_media, status=403, times=1)
+    with pytest.raises(LakeError, match="gs://") as told:
+        lake.candles(PERP, "1h", FIRST, MIDDLE)
+    assert str(caught.value) == str(told.value)
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[:100], lambda whole: b"PAR1\0\0\0\0PAR1", lambda whole: b""])
