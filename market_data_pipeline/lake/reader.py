@@ -438,7 +438,7 @@ class MarketDataLake:
         `date`, `venue`, `instrument_id` and the other partition columns leave out files by their paths; with one on
         `timestamp` alone each file is opened. Candles, features and the map lie in month files, too: the same rows are
         in `by_venue.ohlcv_1h` and so on, by the names of the layouts, where a query of whole months opens fewer files.
-        DuckDB does not compare pages with their checksums, as the reader does: `market-data verify --full` finds damage.
+        DuckDB does not compare pages with their checksums as the reader does; `market-data verify --full` finds damage.
 
         Args:
             query: one `select` (or `explain`). It only reads, and nothing but the lake.
