@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from market_data_pipeline.looking import coverage, draw_candles, export, ls, show
+from market_data_pipeline.looking import coverage, draw_candles, export, ls, show, sql
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.windows import DAY, days_between, require_order
 from market_data_pipeline.settings import Settings
@@ -46,7 +46,7 @@ def main() -> None:
     """
 
 
-for _command in (ls, coverage, show, export):
+for _command in (ls, coverage, show, export, sql):
     main.add_command(_command)
 
 

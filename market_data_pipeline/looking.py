@@ -227,6 +227,24 @@ def export(
         raise DatasetError(f"{asked.name} from {first} to {last}: {_NOTHING}")
 
 
+@click.command()
+@click.argument("query")
+@click.option("--from", "first", type=Day(), metavar="DAY", help="Only rows from this day on.")
+@click.option("--to", "last", type=Day(), metavar="DAY", help="Only rows up to this day, which is included.")
+@_JSON
+@plainly
+def sql(query: str, first: date | None, last: date | None, as_json: bool) -> None:
+    """Ask the lake a QUERY in DuckDB's SQL, where each dataset is a table; nothing is written.
+
+    Conditions on date, venue and instrument_id, and --from and --to, decide which files are opened. A query that takes
+    whole months of many instruments is faster on month files: by_timeframe.ohlcv_1h, by_venue.ml_signals.
+    """
+    if first and last:
+        require_order(first, last)
+    rows = _lake().sql(query, start=first, end=last and last + DAY)
+    table(rows.to_pylist(), rows.column_names, title=f"{rows.num_rows:,} rows", as_json=as_json)
+
+
 def _tables(
     lake: "MarketDataLake",
     asked: Dataset,

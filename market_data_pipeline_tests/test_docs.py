@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_the_readmes_python_runs_as_it_stands(demo_day: Path, monkeypatch: pytes
     # each expression statement of the snippet is a question to the lake
     questions = [part for part in ast.parse(snippet).body if isinstance(part, ast.Expr)]
     exec(snippet, results)
-    assert len(questions) == 9
+    assert len(questions) == 10
     for question in questions:
         answer = eval(compile(ast.Expression(question.value), "README.md", "eval"), results)
         assert len(answer) > 0, ast.unparse(question)
@@ -105,13 +106,13 @@ def test_the_readmes_python_runs_as_it_stands(demo_day: Path, monkeypatch: pytes
 def test_the_readmes_looks_at_the_lake_run_as_they_stand(demo_day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(demo_day)
     commands = re.findall(
-        r"^\.venv/bin/market-data ((?:ls|coverage|show|export)\b[^#\n]*)",
+        r"^\.venv/bin/market-data ((?:ls|coverage|show|export|sql)\b[^#\n]*)",
         (PROJECT / "README.md").read_text(),
         re.MULTILINE,
     )
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
-        done = CliRunner().invoke(main, command.split())
+        done = CliRunner().invoke(main, shlex.split(command))
         assert done.exit_code == 0, done.output
         assert len(done.stdout.splitlines()) >= 1
     assert len((demo_day / "candles.csv").read_text().splitlines()) > 24

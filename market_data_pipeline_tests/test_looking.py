@@ -242,3 +242,53 @@ def test_a_pipe_that_is_closed_ends_it_silently(lake: Path) -> None:
     assert done.stdout.startswith("timestamp\tclose_time")
     assert done.stderr == ""
     assert date.fromisoformat(FIRST) == DAYS[0]
+
+
+def test_sql_answers_with_one_line_a_row(lake: Path) -> None:
+    query = "select date, count(*) as n, max(timestamp) as last from trades where venue = 'deribit' group by date"
+    rows = objects(told(lake, "sql", f"{query} order by date", "--json"))
+    assert [row["date"] for row in rows] == [str(day) for day in DAYS]
+    assert [row["n"] for row in rows] == [48, 48, 32]
+    found = lines(told(lake, "sql", f"{query} order by date"))
+    assert [(row["date"], int(row["n"]), row["last"]) for row in found] == [tuple(row.values()) for row in rows]
+    shown = on_a_terminal(lake, "sql", f"{query} order by date")
+    assert "3 rows" in shown
+    assert LAST in shown
+
+
+def test_sql_takes_days_of_which_both_are_included(lake: Path) -> None:
+    query = "select distinct timestamp::date as day from ohlcv_1m order by day"
+    for options, expected in (
+        ((), DAYS),
+        (("--from", str(DAYS[1])), DAYS[1:]),
+        (("--to", str(DAYS[1])), DAYS[:2]),
+        (("--from", str(DAYS[1]), "--to", str(DAYS[1])), DAYS[1:2]),
+    ):
+        assert [row["day"] for row in lines(told(lake, "sql", query, *options))] == [str(day) for day in expected]
+
+
+def test_sql_without_rows_has_its_columns(lake: Path) -> None:
+    done = told(lake, "sql", "select price, amount from liquidations")
+    assert (done.exit_code, done.stdout) == (0, "price\tamount\n")
+    assert told(lake, "sql", "from liquidations", "--json").stdout == ""
+    assert "price" in on_a_terminal(lake, "sql", "select price from liquidations")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("from tradez",), "The datasets are trades, book_snapshot_5"),
+        (("copy trades to 'x.csv'",), "a query only reads"),
+        (("selec",), "syntax error"),
+        (("from trades", "--from", LAST, "--to", FIRST), "before it starts"),
+        (("from trades", "--from", "yesterday"), "write it as 2024-08-08"),
+    ],
+)
+def test_sql_that_cannot_be_answered_ends_with_a_clear_error(
+    lake: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = told(lake, "sql", *arguments)
+    assert done.exit_code != 0
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr

@@ -429,6 +429,38 @@ class MarketDataLake:
         tables = chain.from_iterable(stored_rejects(self._store, each, days, selection) for each in asked)
         return _table(first, names, tables)
 
+    def sql(self, query: str, *, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
+        """What a query in DuckDB's SQL says of the lake, in which every dataset is a table of its name.
+
+            lake.sql("select venue, sum(amount) from trades where date >= '2024-08-08' group by venue").to_pandas()
+
+        A dataset has the columns that the reader gives; one of which nothing is stored has no rows. Conditions on
+        `date`, `venue`, `instrument_id` and the other partition columns leave out files by their paths; with one on
+        `timestamp` alone each file is opened. Candles, features and the map lie in month files, too: the same rows are
+        in `by_venue.ohlcv_1h` and so on, by the names of the layouts, where a query of whole months opens fewer files.
+        DuckDB does not compare pages with their checksums as the reader does; `market-data verify --full` finds damage.
+
+        Args:
+            query: one `select` (or `explain`). It only reads, and nothing but the lake.
+            start: first time; tables hold the rows that the reader gives of the window. Open by default.
+            end: end of the window, not included; with both, other days are not even listed. Datasets without times have
+                the dates that the window touches.
+
+        Returns:
+            The rows, in the order that the query asks for; times are UTC, texts are not dictionary-encoded. Of columns
+            of one name the second ends in `_1`.
+
+        Raises:
+            QueryError: the query cannot be understood or run, or would do more than read.
+            DatasetError: it names a table that is none; the message names the datasets.
+            WindowError: start or end cannot be understood.
+            LakeError: a file of the lake cannot be read.
+        """
+        # DuckDB is loaded by those who ask in SQL
+        from market_data_pipeline.lake.sql import answer
+
+        return answer(self._store, query, start, end)
+
     @whole
     def _map(self, day: date, names: Sequence[str]) -> pa.Table:
         key = _AVAILABILITY.path(_AVAILABILITY.layouts[0], day)

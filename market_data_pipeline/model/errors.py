@@ -25,6 +25,10 @@ class WindowError(MarketDataError, ValueError):
     """A start or an end of a window of time cannot be understood."""
 
 
+class QueryError(MarketDataError, ValueError):
+    """A query in SQL cannot be understood or run, or would do more than read the lake."""
+
+
 class SettingError(MarketDataError, ValueError):
     """A setting from the environment or `.env` is wrong."""
 
