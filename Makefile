@@ -14,7 +14,7 @@ SIZE ?= full
 ONLY ?=
 PORT ?= 3000
 
-.PHONY: help install demo dev test lint materialize backfill bench screenshots flame clean
+.PHONY: help install demo dev test lint materialize backfill bench docs screenshots flame clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench: $(INSTALLED) ## the lake beside its peers: [SIZE=small|full] [ONLY=read-d
 	@$(BIN)/python -m benchmarks.beside.environment .venv-bench benchmarks/constraints.txt
 	@$(BIN)/python -m benchmarks.beside --size $(SIZE) --only "$(ONLY)" --json benchmarks/results/$(SIZE).json \
 	  $(if $(filter full,$(SIZE)),$(if $(ONLY),,--docs))
+
+docs: $(INSTALLED) ## docs/datasets.md, from the table of datasets
+	@$(BIN)/python tools/datasets.py > docs/datasets.md
 
 screenshots: $(INSTALLED) ## the docs' pictures of the UI, by the tests that drive it; needs Chromium
 	@SCREENSHOTS=docs/images $(BIN)/python -m pytest -q market_data_pipeline_tests/ui

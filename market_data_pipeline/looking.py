@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from market_data_pipeline.model.datasets import Dataset, Kind, candles
+from market_data_pipeline.model.datasets import TIMEFRAMES, Dataset, Kind, candles
 from market_data_pipeline.model.datasets import dataset as dataset_named
 from market_data_pipeline.model.errors import DatasetError, SettingError
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -111,7 +111,7 @@ def _shade(count: int, usual: float) -> str:
 @click.argument("instrument")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day(), required=False)
-@click.option("--timeframe", default="1h", show_default=True, help="Of candles and features: 1m, 5m, 15m, 1h, 4h, 1d.")
+@click.option("--timeframe", default="1h", show_default=True, help=f"Of candles and features: {', '.join(TIMEFRAMES)}.")
 @click.option("--dataset", "name", metavar="NAME", help="Other rows than candles: trades, technical_features, …")
 @click.option("-n", "count", type=click.IntRange(1), default=10, show_default=True, help="Rows shown on a terminal.")
 @_JSON

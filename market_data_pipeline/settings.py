@@ -81,9 +81,7 @@ VARIABLES = (
         "option=omit",
         "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
     ),
-    Variable(
-        "MARKET_DATA_SIGNAL_TIMEFRAME", _RECIPE.timeframe.name, f"the candles that get signals: {', '.join(TIMEFRAMES)}"
-    ),
+    Variable("MARKET_DATA_SIGNAL_TIMEFRAME", _RECIPE.timeframe.name, "the timeframe of the candles that get signals"),
     Variable(
         "MARKET_DATA_SIGNAL_TRAINING_DAYS",
         str(_RECIPE.training_days),

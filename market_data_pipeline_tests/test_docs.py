@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,13 @@ def test_the_tables_of_signals_and_of_their_inputs_are_those_of_the_code() -> No
     assert f"fewer than {recipe.least_rows} labelled candles" in part.replace("\n", " ")
     assert f"from a probability of {0.5 + recipe.threshold:g} on, −1 from {0.5 - recipe.threshold:g} down" in part
     assert f"C = {INVERSE_PENALTY}" in part
+
+
+def test_the_page_of_datasets_is_that_of_the_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/datasets.py"], cwd=PROJECT, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert done.stdout == (PROJECT / "docs" / "datasets.md").read_text(encoding="utf-8"), "make docs renews it"
 
 
 def test_every_make_target_that_is_written_of_exists() -> None:

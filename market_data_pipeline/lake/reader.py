@@ -239,7 +239,7 @@ class MarketDataLake:
         instrument_type: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Candles whose open lies in the window; `timeframe` is 1m, 5m, 15m, 1h, 4h or 1d. Else as `ticks`."""
+        """Candles whose open lies in the window; `timeframe` is `1m`, `1h`, … Else as `ticks`."""
         return self._rows(candles(timeframe), instruments, start, end, venue, instrument_type, columns)
 
     def features(
@@ -284,7 +284,7 @@ class MarketDataLake:
         Args:
             field: a column of the candles, or of the features if `dataset` names some.
             instruments: an id, a glob, a list of them, or None for all.
-            timeframe: 1m, 5m, 15m, 1h, 4h or 1d.
+            timeframe: `1m`, `1h`, …
             start: first time.
             end: end of the window, not included.
             dataset: features or signals (`technical_features`, …) instead of candles.
