@@ -73,7 +73,7 @@ def backfill(first: date, last: date, assets: str, missing: bool) -> None:
 
     One run takes them all, or MARKET_DATA_DAYS_PER_RUN days each.
     """
-    _leave(_run(Settings.load(), first, last, _names(assets), missing=missing))
+    _leave(_run(Settings.load(), first, last, _names(assets), only_missing=missing))
 
 
 @main.command()
@@ -245,28 +245,39 @@ def _leave(clean: bool) -> None:
         sys.exit(1)
 
 
-def _run(settings: Settings, first: date, last: date, names: Sequence[str], *, missing: bool = False) -> bool:
+def _run(settings: Settings, first: date, last: date, names: Sequence[str], *, only_missing: bool = False) -> bool:
     """Runs days and says how each run ended; true if nothing failed."""
     os.environ["DAGSTER_HOME"] = str(_home(settings))
     import dagster as dg
 
+    from market_data_pipeline.defs.alerts import tell
     from market_data_pipeline.defs.build import build_definitions
-    from market_data_pipeline.defs.launch import launch, missing_days, require_partitions, selected_assets, stages
+    from market_data_pipeline.defs.launch import (
+        Partitions,
+        chosen_assets,
+        launch,
+        missing,
+        require_partitions,
+        selected_assets,
+        stages,
+    )
 
     out = console()
     require_partitions(settings, first, last)
     settings.open_store()  # an address that cannot be used is told before anything runs
     defs = build_definitions(settings)
-    assets = selected_assets(defs, names)
+    assets = chosen_assets(defs, selected_assets(defs, names))
     clean = True
     with dg.DagsterInstance.get() as instance:
-        wanted = list(days_between(first, last))
-        if missing:
-            wanted = missing_days(instance, defs, wanted, assets)
-            out.print(f"{first} to {last}: {len(wanted)} days are missing")
-        for stage in stages(settings, defs, wanted, assets):
-            days = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
-            with _bar(out, days):
+        days = list(days_between(first, last))
+        partitions: Partitions = dict.fromkeys(assets, days)
+        if only_missing:
+            partitions = missing(instance, defs, days, assets)
+            lacking = {day for of_asset in partitions.values() for day in of_asset}
+            out.print(f"{first} to {last}: {len(lacking)} days are missing")
+        for stage in stages(settings, partitions):
+            told = f"{stage.first}" if stage.first == stage.last else f"{stage.first} to {stage.last}"
+            with _bar(out, told):
                 outcome = launch(defs, instance, stage.first, stage.last, stage.assets)
             clean &= outcome.clean
             # what is long is a line of its own in a pipe, too
@@ -276,7 +287,9 @@ def _run(settings: Settings, first: date, last: date, names: Sequence[str], *, m
                 out.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
             state = "done" if outcome.clean else "done, with failures" if outcome.succeeded else "failed"
             style = "green" if outcome.clean else "red"
-            out.print(f"{days}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
+            out.print(f"{told}: {state} (run {outcome.run_id})", style=style, soft_wrap=True)
+            if settings.webhook and not outcome.succeeded and (why := tell(settings.webhook, instance, outcome.run_id)):
+                out.print(f"! nobody was told: {why}", style="yellow", markup=False, soft_wrap=True)
     return clean
 
 

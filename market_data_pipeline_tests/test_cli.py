@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +15,7 @@ import pytest
 import market_data_pipeline
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline_tests.defs.test_alerts import hook
 from market_data_pipeline_tests.defs.vendor_days import HEADER, file_of, write, write_days
 from market_data_pipeline_tests.parity import assert_layouts_agree
 
@@ -179,8 +180,8 @@ def test_a_backfill_of_what_is_missing_runs_these_days_alone(folder: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2024-08-01 to 2024-08-05: 4 days are missing" in done.stdout
     assert [line.partition(": done")[0] for line in done.stdout.splitlines() if "done (run" in line] == [
-        *("2024-08-01", "2024-08-03 to 2024-08-05"),
-        *("2024-08-01", "2024-08-03 to 2024-08-05"),
+        *("2024-08-01", "2024-08-03 to 2024-08-04"),  # trades
+        *("2024-08-01", "2024-08-03 to 2024-08-05"),  # candles
     ]
     again = command(folder, "backfill", "2024-08-01", "2024-08-05", *asked, **only)
     assert (again.returncode, again.stdout) == (0, "2024-08-01 to 2024-08-05: 0 days are missing\n")
@@ -193,3 +194,73 @@ def test_several_at_once_on_one_lake(folder: Path) -> None:
     assert [each.returncode for each in done] == [0, 0, 0], [each.stdout + each.stderr for each in done]
     rows = assert_layouts_agree(open_store(folder / "data"))
     assert rows["ohlcv_1d"] == MarketDataLake(folder / "data").candles(None, "1d", days[0], "2024-08-10").num_rows
+
+
+def test_a_backfill_of_what_is_missing_runs_days_on_which_an_instrument_failed(folder: Path) -> None:
+    files = folder / "files"
+    write_days(files, [DAY, DAY + timedelta(days=1)])
+    broken = file_of(files, "binance", "ETHUSDT", DAY)
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-20])
+    source = {"MARKET_DATA_SOURCE": "files", "MARKET_DATA_SOURCE_PATH": str(files)}
+    asked = ("backfill", "2024-08-08", "2024-08-09", "--assets", "trades,ohlcv_1m")
+    assert command(folder, *asked, **source).returncode == 1
+    again = command(folder, *asked, "--missing", **source)
+    assert again.returncode == 1
+    assert "1 days are missing" in again.stdout
+    broken.write_bytes(whole)
+    assert command(folder, *asked, "--missing", **source).returncode == 0
+    assert "0 days are missing" in command(folder, *asked, "--missing", **source).stdout
+
+
+def test_a_run_that_failed_is_told_to_the_webhook_by_the_command_itself(folder: Path) -> None:
+    (folder / "files").mkdir()
+    settings = {"MARKET_DATA_SOURCE": "files", "MARKET_DATA_SOURCE_PATH": str(folder / "files")}
+    with hook() as server:
+        done = command(folder, "materialize", "2024-08-08", MARKET_DATA_WEBHOOK=server.url, **settings)
+        assert done.returncode == 1
+        (text,) = server.told
+        assert text.startswith("Market data: the run of 2024-08-08 failed (")
+        assert "nothing could be read" in text
+    with hook(404) as server:
+        done = command(folder, "materialize", "2024-08-08", MARKET_DATA_WEBHOOK=server.url, **settings)
+        assert "! nobody was told: 127.0.0.1: answered 404" in done.stdout
+
+
+def test_a_killed_backfill_of_a_month_goes_on_with_the_days_that_are_missing(folder: Path) -> None:
+    settings = {"MARKET_DATA_DAYS_PER_RUN": "4", "MARKET_DATA_INSTRUMENTS": "binance:SPOT_PAIR:BTC-USDT"}
+    asked = ("backfill", "2024-07-01", "2024-07-31", "--assets", "trades,ohlcv_1m")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MARKET_DATA", "DAGSTER"))}
+    killed = subprocess.Popen(
+        [COMMAND, *asked], cwd=folder, env=environment | settings, stdout=subprocess.PIPE, text=True
+    )
+    ended = 0
+    for line in killed.stdout:  # until some runs have ended, and in the middle of the next
+        ended += ": done" in line
+        if ended == 3:
+            break
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    (home,) = (folder / ".dagster").iterdir()
+
+    def runs_of() -> dict[str, set[str]]:
+        """The days of each run's trades."""
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            records = instance.fetch_materializations(dg.AssetKey("trades"), 1_000).records
+            found: dict[str, set[str]] = {}
+            for record in records:
+                found.setdefault(record.run_id, set()).add(record.partition_key)
+            return found
+
+    before = runs_of()
+    made = set().union(*before.values())
+    assert 12 <= len(made) < 31
+    again = command(folder, *asked, "--missing", **settings)
+    assert again.returncode == 0, again.stderr
+    after = [day for run, days in runs_of().items() if run not in before for day in days]
+    assert len(after) == len(set(after)) == 31 - len(made)
+    assert made.isdisjoint(after)
+    lake = MarketDataLake(folder / "data")
+    assert lake.candles(None, "1m", "2024-07-01", "2024-08-01").num_rows == 31 * 1440
+    assert "0 days are missing" in command(folder, *asked, "--missing", **settings).stdout

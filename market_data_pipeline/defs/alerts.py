@@ -36,6 +36,17 @@ def alerts_sensor(webhook: str) -> dg.SensorDefinition:
     return alerts
 
 
+def tell(webhook: str, instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Tells of a run that no daemon has started, of which the sensor learns nothing; why that failed, if it did."""
+    run = instance.get_run_by_id(run_id)
+    try:
+        if run is not None:
+            post(webhook, text_of(instance, run, "it failed"))
+    except requests.RequestException as error:
+        return str(error)
+    return None
+
+
 def text_of(instance: dg.DagsterInstance, run: dg.DagsterRun, otherwise: str) -> str:
     """What a person wants to know of a failed run: its days, and what failed why; `otherwise` where no step says so."""
     days = days_told(run.tags)

@@ -1,6 +1,6 @@
 """Runs of the pipeline from a program: days and assets into the instance, in this process."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -9,10 +9,13 @@ import dagster as dg
 
 from market_data_pipeline.defs.checks import FINDINGS
 from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
+from market_data_pipeline.defs.lineage import spans
 from market_data_pipeline.defs.partitions import daily_partitions
+from market_data_pipeline.defs.recorded import materializations
+from market_data_pipeline.defs.upstream import FAILED
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
-from market_data_pipeline.model.windows import DAY, require_order
+from market_data_pipeline.model.windows import days_between, require_order
 from market_data_pipeline.settings import Settings
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -59,47 +62,64 @@ def require_partitions(settings: Settings, first: date, last: date) -> None:
             )
 
 
+Partitions = Mapping[dg.AssetKey, Collection[date]]
+"""Days of assets that are to be made."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One run of a backfill: some days of some assets; all assets with None."""
+    """One run of a backfill: some days, both included, of some assets."""
 
     first: date
     last: date
-    assets: Sequence[dg.AssetKey] | None = None
+    assets: tuple[dg.AssetKey, ...]
 
 
-def stages(
-    settings: Settings, defs: dg.Definitions, days: Sequence[date], assets: Sequence[dg.AssetKey] | None = None
-) -> list[Stage]:
-    """The runs of some days, which rise: one for days that follow one another, or several of MARKET_DATA_DAYS_PER_RUN.
+def stages(settings: Settings, partitions: Partitions) -> list[Stage]:
+    """The runs that make some partitions and no other ones, each of MARKET_DATA_DAYS_PER_RUN days at most.
 
-    Of several, those of what comes from the source go first: candles read the files of the days beside theirs.
+    Where there are several, those of what comes from the source go first: candles read the files of the days beside
+    theirs.
     """
-    spans: list[tuple[date, date]] = []
-    for day in days:
-        first, last = spans[-1] if spans else (day, day)
-        if spans and day - last == DAY and (day - first).days < (settings.days_per_run or len(days)):
-            spans[-1] = first, day
-        else:
-            spans.append((day, day))
-    if len(spans) == 1:
-        return [Stage(*spans[0], assets)]
-    chosen = _chosen(defs, assets)
-    fetched = [key for key in chosen if DATASETS[key.path[-1]].from_source]
-    derived = [key for key in chosen if key not in fetched]
-    return [Stage(*span, sorted(keys)) for keys in (fetched, derived) if keys for span in spans]
+    if len(together := _stages(settings, partitions)) < 2:
+        return together
+    fetched = {key: days for key, days in partitions.items() if DATASETS[key.path[-1]].from_source}
+    derived = {key: days for key, days in partitions.items() if key not in fetched}
+    return [*_stages(settings, fetched), *_stages(settings, derived)]
 
 
-def missing_days(
-    instance: dg.DagsterInstance, defs: dg.Definitions, days: Iterable[date], assets: Sequence[dg.AssetKey] | None
-) -> list[date]:
-    """The days of which one of the assets was never materialized: what a killed run left, or what failed."""
-    made = [instance.get_materialized_partitions(key) for key in _chosen(defs, assets)]
-    return [day for day in days if not all(day.isoformat() in partitions for partitions in made)]
+def _stages(settings: Settings, partitions: Partitions) -> list[Stage]:
+    found = []
+    for span in spans({key.to_user_string(): days for key, days in partitions.items()}):
+        keys = tuple(dg.AssetKey.from_user_string(name) for name in span.assets)
+        days = list(days_between(span.first, span.last))
+        most = settings.days_per_run or len(days)
+        found += [Stage(part[0], part[-1], keys) for part in (days[at : at + most] for at in range(0, len(days), most))]
+    return found
 
 
-def _chosen(defs: dg.Definitions, assets: Sequence[dg.AssetKey] | None) -> list[dg.AssetKey]:
-    return list(assets or defs.resolve_asset_graph().materializable_asset_keys)
+def chosen_assets(defs: dg.Definitions, assets: Sequence[dg.AssetKey] | None) -> list[dg.AssetKey]:
+    """Some assets, or with None all that can be materialized."""
+    return sorted(assets or defs.resolve_asset_graph().materializable_asset_keys)
+
+
+def missing(
+    instance: dg.DagsterInstance, defs: dg.Definitions, days: Sequence[date], assets: Sequence[dg.AssetKey]
+) -> dict[dg.AssetKey, list[date]]:
+    """Of some days of assets those that were never materialized, or the last time without an instrument that failed.
+
+    What is made of something that is missing is missing as well. So a killed run goes on where it was.
+    """
+    graph = defs.resolve_asset_graph()
+    found: dict[dg.AssetKey, set[date]] = {key: set() for key in assets}
+    for key in assets:
+        newest: dict[date, dg.AssetMaterialization] = {}
+        for day, made in materializations(instance, key.to_user_string(), days):
+            newest.setdefault(day, made)
+        lacking = {day for day in days if day not in newest or FAILED in newest[day].metadata}
+        for other in dg.AssetSelection.assets(key).downstream().resolve(graph) & found.keys():
+            found[other] |= lacking
+    return {key: sorted(lacking) for key, lacking in found.items() if lacking}
 
 
 def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:
@@ -218,8 +238,9 @@ def _findings(result: dg.ExecuteInProcessResult, severity: dg.AssetCheckSeverity
     """What failed checks found, a line each; what only follows from a day's other findings is left out."""
     checks = result.get_asset_check_evaluations()
     # on a range a summary without a partition follows the days' own results
-    several = len({check.partition for check in checks}) > 1
-    failed = [check for check in checks if not check.passed and not (several and check.partition)]
+    summed_up = {check.asset_check_key for check in checks if check.partition is None}
+    told_apart = [check for check in checks if check.partition is None or check.asset_check_key not in summed_up]
+    failed = [check for check in told_apart if not check.passed]
     told = [(check, each) for check in failed if check.severity is severity for each in _found(check)]
     causes = {each["day"] for _, each in told if not each["follows"]}
     for check, each in told:

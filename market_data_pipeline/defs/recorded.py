@@ -4,7 +4,7 @@ A change is told by content, against what was last recorded of each instrument: 
 lake are a change for the run that comes after it, though that one writes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -44,22 +44,29 @@ class Recorded:
 def recorded(instance: dg.DagsterInstance, name: str, days: Iterable[date]) -> dict[date, Recorded]:
     """What Dagster's history says of some partitions of an asset; runs may each have been of other instruments."""
     found = {day: Recorded() for day in days}
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[day.isoformat() for day in found])
+    for day, made in materializations(instance, name, found):
+        for sums in (mapping(made.metadata, CHANGED), mapping(made.metadata, UNCHANGED)):
+            found[day].sums = sums | found[day].sums
+        if _FIRST in made.metadata:
+            found[day].firsts.append(str(made.metadata[_FIRST].value))
+    return found
+
+
+def materializations(
+    instance: dg.DagsterInstance, name: str, days: Iterable[date]
+) -> Iterator[tuple[date, dg.AssetMaterialization]]:
+    """All materializations of some partitions of an asset, the newest first."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[day.isoformat() for day in days])
     cursor: str | None = None
-    while found:
-        page = instance.fetch_materializations(wanted, _PAGE, cursor)  # the newest first
+    while wanted.asset_partitions:
+        page = instance.fetch_materializations(wanted, _PAGE, cursor)
         for record in page.records:
             made = record.asset_materialization
             if made is not None and made.partition is not None:
-                of_day = found[as_day(made.partition)]
-                for sums in (mapping(made.metadata, CHANGED), mapping(made.metadata, UNCHANGED)):
-                    of_day.sums = sums | of_day.sums
-                if _FIRST in made.metadata:
-                    of_day.firsts.append(str(made.metadata[_FIRST].value))
+                yield as_day(made.partition), made
         cursor = page.cursor
         if not page.has_more:
             break
-    return found
 
 
 def mapping(metadata: Mapping[str, dg.MetadataValue], name: str) -> dict[str, str | None]:

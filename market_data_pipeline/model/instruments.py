@@ -205,7 +205,7 @@ def _parse(text: str) -> Instrument:
                 return Instrument(venue, kind, base, quote, _expiry(day), strike, _OPTION_SIDES[side])
     except InstrumentError as error:
         raise refuse(str(error).split("': ", 1)[-1]) from None
-    raise refuse(f"the symbol of a {kind.folder} is {_FORMS[kind]}")
+    raise refuse(f"a symbol of type {kind.folder} is {_FORMS[kind]}")
 
 
 def _is_date(text: str) -> bool:

@@ -107,7 +107,7 @@ def test_a_check_that_blocks_is_told_with_what_it_found(tmp_path: Path) -> None:
 def test_there_is_no_sensor_without_a_webhook_and_a_running_one_with_it(tmp_path: Path) -> None:
     settings = Settings(lake=str(tmp_path))
     with pipeline(settings, SmallSource([ETH])) as running:
-        assert [sensor.name for sensor in running.defs.sensors or []] == ["corrections"]
+        assert [sensor.name for sensor in running.defs.sensors or []] == ["corrections", "missing_days"]
     with pipeline(
         replace(settings, webhook="https://hooks.example.com/services/secret"), SmallSource([ETH])
     ) as running:
