@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from market_data_pipeline.model.datasets import TIMEFRAMES, Dataset, Kind, candles
+from market_data_pipeline.model.datasets import QUARANTINE, TIMEFRAMES, Dataset, Kind, candles
 from market_data_pipeline.model.datasets import dataset as dataset_named
 from market_data_pipeline.model.errors import DatasetError, SettingError
 from market_data_pipeline.model.instruments import Instrument, Selection
@@ -112,7 +112,12 @@ def _shade(count: int, usual: float) -> str:
 @click.argument("first", type=Day())
 @click.argument("last", type=Day(), required=False)
 @click.option("--timeframe", default="1h", show_default=True, help=f"Of candles and features: {', '.join(TIMEFRAMES)}.")
-@click.option("--dataset", "name", metavar="NAME", help="Other rows than candles: trades, technical_features, …")
+@click.option(
+    "--dataset",
+    "name",
+    metavar="NAME",
+    help="Other rows than candles: trades, technical_features, quarantine_trades, …",
+)
 @click.option("-n", "count", type=click.IntRange(1), default=10, show_default=True, help="Rows shown on a terminal.")
 @_JSON
 @plainly
@@ -125,7 +130,7 @@ def show(
     """
     last = last or first
     require_order(first, last)
-    asked, one, lake = dataset_named(name) if name else candles(timeframe), Instrument.parse(instrument), _lake()
+    asked, one, lake = _asked(name) if name else candles(timeframe), Instrument.parse(instrument), _lake()
     tables = _tables(lake, asked, [one], first, last, None, timeframe)
     columns = asked.own_schema.names
     title = f"{one}, {asked.name}, {first} to {last}"
@@ -208,7 +213,7 @@ def export(
     from market_data_pipeline.lake.exporting import written
 
     require_order(first, last)
-    asked, lake = dataset_named(dataset), _lake()
+    asked, lake = _asked(dataset), _lake()
     if target.exists() and not force:
         raise SettingError(f"{target} is there already; --force replaces it")
     selection = Selection.of(list(instruments) or None)
@@ -269,8 +274,17 @@ def _tables(
         case Kind.AVAILABILITY:
             rows = lake.universe(start, end, instruments=list(instruments) or None, observed=True)
             yield rows.select(list(columns or rows.column_names))
+        case Kind.QUARANTINE:
+            for one in instruments:
+                yield lake.quarantine(start, end, data_type=asked.of, instruments=one, columns=columns)
         case _:
             raise DatasetError(f"{asked.name} is told by available_instruments; ask for that")
+
+
+def _asked(name: str) -> Dataset:
+    """The dataset of a name, or the rows that were set aside from one: `quarantine_trades`."""
+    aside = {each.name: each for each in QUARANTINE.values()}
+    return aside[name] if name in aside else dataset_named(name)
 
 
 def _lake() -> "MarketDataLake":

@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 from market_data_pipeline import MarketDataLake, terminal
 from market_data_pipeline.cli import main
 from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline_tests.defs.running import pipeline
+from market_data_pipeline_tests.defs.vendor_days import HEADER, SYMBOLS, file_of, settings_of, write
 from market_data_pipeline_tests.lake.made_up import BTC_USD, DAYS, FUTURE, INSTRUMENTS, ingest, made_ticks
 
 FIRST, LAST = str(DAYS[0]), str(DAYS[-1])
@@ -184,6 +186,25 @@ def test_the_map_is_exported_with_its_dates(lake: Path, tmp_path: Path) -> None:
     assert told(lake, "export", *asked, "date,instrument_id").exit_code == 0
     assert len((tmp_path / "map.csv").read_text().splitlines()) == expected.num_rows + 1
     assert "has no column 'year'" in told(lake, "export", *asked, "year", "--force").output
+
+
+def test_rows_that_were_set_aside_are_shown_and_exported(tmp_path: Path) -> None:
+    day, key = date(2024, 8, 8), ("deribit", "ETH-PERPETUAL")
+    settings = settings_of(tmp_path, [day])
+    rows = [f"deribit,ETH-PERPETUAL,1723118400000000,1723118400000000,1,buy,{price},10\n" for price in (1, -1, 0)]
+    write(file_of(tmp_path / "files", *key, day), HEADER + "".join(rows))
+    with pipeline(settings) as running:
+        assert running.run(day, assets=["trades"]).succeeded
+    lake = tmp_path / "lake"
+    found = lines(told(lake, "show", SYMBOLS[key], str(day), "--dataset", "quarantine_trades"))
+    assert [(row["line"], row["text"]) for row in found] == [("3", rows[1].strip()), ("4", rows[2].strip())]
+    target = tmp_path / "aside.parquet"
+    done = told(lake, "export", "quarantine_trades", str(day), str(day), "--to", str(target))
+    assert done.exit_code == 0, done.output
+    exported = pq.read_table(target)
+    assert exported.column("line").to_pylist() == [3, 4]
+    assert set(exported.column("instrument_id").to_pylist()) == {SYMBOLS[key]}
+    assert "no dataset" in told(lake, "export", "quarantine_candles", str(day), str(day), "--to", "x.csv").stderr
 
 
 def test_text_is_one_line_whatever_it_holds() -> None:
