@@ -6,22 +6,23 @@ are small enough.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from market_data_pipeline.lake.catalog import DayObject, stored_days
 from market_data_pipeline.lake.day_files import DayFile
-from market_data_pipeline.lake.histories import FINEST, stored_rows
+from market_data_pipeline.lake.histories import stored_rows
 from market_data_pipeline.lake.parquet import opened, read_columns
 from market_data_pipeline.lake.rereading import whole
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.stores.parallel import in_parallel
 from market_data_pipeline.lake.writer import WriteReport
-from market_data_pipeline.model.datasets import DATASETS, Dataset, Kind
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind
 from market_data_pipeline.model.errors import MarketDataError
 from market_data_pipeline.model.windows import DAY, Window, midnight
 from market_data_pipeline.transforms.pictures import DAYS, Picture, heat_map, needed, picture, reach
@@ -41,6 +42,7 @@ _LISTED = (
 )
 _SECOND_TIMES = ("local_timestamp", "close_time")
 _VALUES = 2_000_000
+_FINEST = next(iter(TIMEFRAMES))
 _TICKS = frozenset(each.name for each in DATASETS.values() if each.kind is Kind.TICKS)
 
 
@@ -71,15 +73,15 @@ def glances(store: ObjectStore, report: WriteReport) -> dict[date, Glance]:
     def glance(day: date) -> Glance:
         if not files[day]:
             return Glance()
-        chosen = _chosen(files[day], len(needed(report.dataset)))
         try:
-            rows = _first_rows(store, report.dataset, chosen)
-            if report.dataset.kind is Kind.AVAILABILITY:
-                return Glance(rows, heat_map([row for at in maps for row in maps[at].listed], day), maps[day].gaps)
-            return Glance(rows, _picture(store, report.dataset, chosen))
-        except MarketDataError as error:  # it is looked at by the checks; what is shown must not fail a run
+            shown = _shown(store, report.dataset, _chosen(files[day], len(needed(report.dataset))))
+            if day in maps:
+                listed = [row for at in maps for row in maps[at].listed]
+                return replace(shown, picture=heat_map(listed, day), gaps=maps[day].gaps)
+        except Exception as error:  # whatever it is: rows are judged by the checks, and a picture must not fail a run
             log.warning("%s of %s cannot be shown: %s", report.dataset.name, day, error)
             return Glance()
+        return shown
 
     return dict(zip(days, in_parallel(store, glance, days), strict=True))
 
@@ -93,31 +95,30 @@ def _chosen(files: Sequence[DayFile], columns: int) -> DayFile:
 
 
 @whole
-def _first_rows(store: ObjectStore, dataset: Dataset, file: DayFile) -> list[dict[str, object]]:
+def _shown(store: ObjectStore, dataset: Dataset, file: DayFile) -> Glance:
+    columns = needed(dataset)
+    with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
+        first = _first_rows(found, dataset)
+        if not columns or file.instrument is None:
+            return Glance(first)
+        if reach(dataset) <= DAY:
+            groups = found.num_row_groups
+            most = min(groups, max(1, groups * _VALUES // (file.span.rows * len(columns))))
+            rows = read_columns(found, columns, sorted({at * groups // most for at in range(most)}))
+    if reach(dataset) > DAY:  # of long candles those of the days before are drawn as well
+        end = midnight(file.day) + DAY
+        rows = stored_rows(store, dataset, file.instrument, Window(end - reach(dataset), end), columns)
+    if "timeframe" in columns:
+        rows = rows.filter(pc.equal(rows.column("timeframe").cast(pa.string()), _FINEST))
+    return Glance(first, picture(dataset, file.day, file.instrument.id, rows))
+
+
+def _first_rows(found: pq.ParquetFile, dataset: Dataset) -> list[dict[str, object]]:
     own = [column.name for column in dataset.columns if column.name not in _SECOND_TIMES]
     names = own[:_COLUMNS] if dataset.per_instrument else [name for name in _LISTED if name in own]
-    with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
-        for batch in found.iter_batches(_ROWS, [0], names, use_threads=False):
-            return [{name: row[name] for name in names} for row in batch.to_pylist()]
+    for batch in found.iter_batches(_ROWS, [0], names, use_threads=False):
+        return [{name: row[name] for name in names} for row in batch.to_pylist()]
     return []
-
-
-@whole
-def _picture(store: ObjectStore, dataset: Dataset, file: DayFile) -> Picture | None:
-    columns = needed(dataset)
-    if not columns or file.instrument is None:
-        return None
-    if dataset.kind is Kind.TICKS:
-        with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
-            groups = found.num_row_groups
-            most = max(1, groups * _VALUES // (file.span.rows * len(columns)))
-            some = range(groups) if most >= groups else sorted({at * groups // most for at in range(most)})
-            rows = read_columns(found, columns, list(some))
-    else:
-        end = midnight(file.day) + DAY
-        frame = FINEST.timeframe if "timeframe" in columns else None
-        rows = stored_rows(store, dataset, file.instrument, Window(end - reach(dataset), end), columns, frame)
-    return picture(dataset, file.day, file.instrument.id, rows)
 
 
 @dataclass(frozen=True)

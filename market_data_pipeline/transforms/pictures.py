@@ -281,7 +281,8 @@ def _stamps(rows: pa.Table) -> Integers:
 
 
 def _reals(rows: pa.Table, name: str) -> Reals:
-    return np.asarray(rows.column(name).cast(pa.float64()).to_numpy())
+    values = np.asarray(rows.column(name).cast(pa.float64()).to_numpy())
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _between(lows: Reals, highs: Reals) -> str:

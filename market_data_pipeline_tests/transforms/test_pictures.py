@@ -110,6 +110,20 @@ def test_without_rows_or_with_nothing_but_nulls_there_is_no_picture(dataset) -> 
     assert picture(dataset, TODAY, "x", pa.table(nulls)) is None
 
 
+@pytest.mark.parametrize("dataset", DRAWN, ids=lambda each: each.name)
+def test_numbers_that_are_none_are_left_out(dataset) -> None:
+    rows = rows_of(dataset.name)
+    odd = rows
+    for number, name in enumerate(rows.column_names):
+        if pa.types.is_floating(rows.schema.field(name).type):
+            values = rows.column(name).to_numpy().copy()
+            values[::7], values[1::7], values[2::7] = np.inf, -np.inf, np.nan
+            odd = odd.set_column(number, name, pa.array(values))
+    assert drawing(picture(dataset, TODAY, "x", odd)).findall("{http://www.w3.org/2000/svg}path")
+    one = picture(dataset, TODAY, "x", rows.slice(0, 1))
+    assert one is None or len(one.markdown) < SHOWN_AT_ONCE
+
+
 def test_trades_are_drawn_as_the_candles_that_are_made_of_them() -> None:
     stamps = [microseconds(midnight(TODAY)) + minute * 60_000_000 for minute in (0, 30, 59, 60, 24 * 60)]
     trades = pa.table(
