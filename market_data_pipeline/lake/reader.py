@@ -9,15 +9,24 @@ from datetime import date, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from market_data_pipeline.lake.asked import (
+    Instruments,
+    by_instrument,
+    columns_of,
+    instrument_of,
+    narrowed,
+    one_table,
+    question_of,
+)
 from market_data_pipeline.lake.catalog import day_objects
+from market_data_pipeline.lake.covered import covered
 from market_data_pipeline.lake.fingerprints import fingerprint
-from market_data_pipeline.lake.parquet import explained, parquet_file, read_columns, span_of
+from market_data_pipeline.lake.parquet import read_columns
 from market_data_pipeline.lake.plans import Question, best_layout, pieces, read_piece
 from market_data_pipeline.lake.quarantine import stored_rejects
 from market_data_pipeline.lake.remembered import reopened
@@ -32,35 +41,18 @@ from market_data_pipeline.model.datasets import (
     LISTING_COLUMNS,
     OBSERVED_COLUMNS,
     QUARANTINE,
-    TEXT,
-    TIME,
     Dataset,
     Kind,
     candles,
-    dataset,
 )
-from market_data_pipeline.model.errors import DatasetError, ObjectNotFound
-from market_data_pipeline.model.instruments import Instrument, InstrumentType, Selection
+from market_data_pipeline.model.datasets import dataset as dataset_named
+from market_data_pipeline.model.errors import ObjectNotFound
+from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import DAY, Moment, Window, as_day
 
-Instruments = str | Instrument | Iterable[str | Instrument] | None
-"""An id, a glob (`binance:*:BTC-*`), a list of them, or None for all."""
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 _AVAILABILITY = DATASETS["available_instruments"]
 _LISTING = ["date", *(column.name for column in LISTING_COLUMNS)]
 _OBSERVED = [column.name for column in OBSERVED_COLUMNS]
-_COVERAGE = pa.schema(
-    [
-        pa.field("date", pa.date32(), False),
-        pa.field("instrument_id", TEXT),
-        pa.field("rows", pa.int64(), False),
-        pa.field("bytes", pa.int64(), False),
-        pa.field("first_timestamp", TIME),
-        pa.field("last_timestamp", TIME),
-    ]
-)
 _THREADS = 8
 _OPEN_DAYS = timedelta(days=31)
 
@@ -130,16 +122,16 @@ class MarketDataLake:
             InstrumentError, DatasetError, WindowError: the question cannot be understood.
             LakeError: a file of the lake cannot be read.
         """
-        asked = dataset(data_type, Kind.TICKS)
-        names = _columns(asked, columns)
-        question = _question(asked, instruments, start, end, venue, instrument_type)
+        asked = dataset_named(data_type, Kind.TICKS)
+        names = columns_of(asked, columns)
+        question = question_of(asked, instruments, start, end, venue, instrument_type)
 
         @whole
         def read(instrument: Instrument) -> list[pa.Table]:
             window = question.window
             return list(self.stream_ticks(instrument, data_type, window.start, window.end, columns=names))
 
-        return _table(asked, names, chain.from_iterable(parallel(read, self._tick_instruments(question), _THREADS)))
+        return one_table(asked, names, chain.from_iterable(parallel(read, self._tick_instruments(question), _THREADS)))
 
     def stream_ticks(
         self,
@@ -156,9 +148,9 @@ class MarketDataLake:
             ObjectChanged: another run replaced a file when some of its rows may have been given already, and the store
                 (Google Cloud Storage) keeps no replaced files: begin anew.
         """
-        asked = dataset(data_type, Kind.TICKS)
-        names = _columns(asked, columns)
-        one = _named(instrument)
+        asked = dataset_named(data_type, Kind.TICKS)
+        names = columns_of(asked, columns)
+        one = instrument_of(instrument)
         # a bounded number of files is open at a time
         for window in Window.of(start, end).parts(_OPEN_DAYS):
             with TickSeries(self._store, asked, one, window.days(beside=1)) as series:
@@ -192,9 +184,9 @@ class MarketDataLake:
             InstrumentError, DatasetError, WindowError: the question cannot be understood.
             LakeError: a file of the lake cannot be read.
         """
-        asked = dataset(data_type, Kind.TICKS)
-        names = _columns(asked, columns)
-        one = _named(instrument)
+        asked = dataset_named(data_type, Kind.TICKS)
+        names = columns_of(asked, columns)
+        one = instrument_of(instrument)
         wanted = [Window.of(start, end) for start, end in windows]
         found: list[list[pa.Table]] = [[] for _ in wanted]
 
@@ -210,7 +202,7 @@ class MarketDataLake:
             for span in hull.parts(_OPEN_DAYS):
                 for tables, more in zip(found, read(span), strict=True):
                     tables.extend(more)
-        return [_table(asked, names, tables) for tables in found]
+        return [one_table(asked, names, tables) for tables in found]
 
     def _tick_instruments(self, question: Question) -> list[Instrument]:
         if question.exact is not None:
@@ -255,10 +247,10 @@ class MarketDataLake:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Features or signals (`technical_features`, …) of candles whose open lies in the window. Else as `ticks`."""
-        asked = _dataset(dataset, Kind.FEATURES)
+        asked = dataset_named(dataset, Kind.FEATURES)
         if timeframe is None:
             return self._rows(asked, instruments, start, end, venue, instrument_type, columns)
-        names = _columns(asked, columns)
+        names = columns_of(asked, columns)
         candles(timeframe)  # refuses what is no timeframe
         rows = self._rows(
             asked, instruments, start, end, venue, instrument_type, [*dict.fromkeys([*names, "timeframe"])]
@@ -318,16 +310,16 @@ class MarketDataLake:
         instrument_type: str | None,
         columns: Sequence[str] | None,
     ) -> pa.Table:
-        names = _columns(asked, columns)
-        question = _question(asked, instruments, start, end, venue, instrument_type)
+        names = columns_of(asked, columns)
+        question = question_of(asked, instruments, start, end, venue, instrument_type)
         layout = best_layout(question)
         found = pieces(self._store, question, layout)
         read = partial(read_piece, self._store, question, columns=names)
         tables = chain.from_iterable(parallel(read, found, _THREADS))
         if layout.per_instrument:
-            return _table(asked, names, tables)
-        grouped = _table(asked, [*dict.fromkeys([*names, "instrument_id"])], tables)
-        return _by_instrument(grouped).select(names)
+            return one_table(asked, names, tables)
+        grouped = one_table(asked, [*dict.fromkeys([*names, "instrument_id"])], tables)
+        return by_instrument(grouped).select(names)
 
     def available_instruments(
         self,
@@ -351,7 +343,7 @@ class MarketDataLake:
         """
         names = [*_LISTING, *_OBSERVED] if observed else _LISTING
         rows = self._map(as_day(date), names)
-        for name, value in _narrowed(venue, instrument_type).items():
+        for name, value in narrowed(venue, instrument_type).items():
             rows = rows.filter(pc.equal(rows.column(name).cast(pa.string()), value))
         return rows.select(names)
 
@@ -391,7 +383,7 @@ class MarketDataLake:
         names = [*_LISTING, *_OBSERVED] if observed else _LISTING
         days = list(Window.of(start, end).days())
         if not days:
-            return _table(_AVAILABILITY, names, [])
+            return one_table(_AVAILABILITY, names, [])
         rows = self._rows(_AVAILABILITY, instruments, days[0], days[-1] + DAY, venue, instrument_type, names)
         at = np.asarray(rows.column("date").combine_chunks().view(pa.int32()))
         return rows.take(pa.array(np.argsort(at, kind="stable")))
@@ -422,12 +414,14 @@ class MarketDataLake:
             InstrumentError, DatasetError, WindowError: the question cannot be understood.
             LakeError: a file cannot be read.
         """
-        asked = [QUARANTINE[dataset(data_type, Kind.TICKS).name]] if data_type is not None else QUARANTINE.values()
+        asked = (
+            [QUARANTINE[dataset_named(data_type, Kind.TICKS).name]] if data_type is not None else QUARANTINE.values()
+        )
         first = next(iter(QUARANTINE.values()))
-        names, selection = _columns(first, columns), Selection.of(instruments)
+        names, selection = columns_of(first, columns), Selection.of(instruments)
         days = list(Window.of(start, end).days())
         tables = chain.from_iterable(stored_rejects(self._store, each, days, selection) for each in asked)
-        return _table(first, names, tables)
+        return one_table(first, names, tables)
 
     def sql(self, query: str, *, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
         """What a query in DuckDB's SQL says of the lake, in which every dataset is a table of its name.
@@ -484,43 +478,7 @@ class MarketDataLake:
             DatasetError, InstrumentError, WindowError: the question cannot be understood.
             LakeError: a file cannot be read.
         """
-        asked = _dataset(dataset)
-        question = _question(asked, instruments, start, end, None, None)
-        days = list(question.window.days())
-        found = {
-            (day, each.instrument): each.info
-            for day in days
-            for each in day_objects(self._store, asked, day)
-            if each.instrument is None or question.wants(each.instrument)
-        }
-        named = {instrument for _, instrument in found} | set(question.exact or ())
-
-        @whole
-        def describe(place: tuple[date, Instrument | None]) -> dict[str, object]:
-            info = found.get(place)
-            row: dict[str, object] = {
-                "date": place[0],
-                "instrument_id": place[1] and place[1].id,
-                "rows": 0,
-                "bytes": 0,
-            }
-            if info is None:
-                return row
-            try:
-                with self._store.open(info.key) as pinned, explained(self._store.uri_of(info.key)):
-                    span = span_of(parquet_file(pinned.file).metadata, asked)
-                    size = pinned.info.size
-            except ObjectNotFound:  # another run has deleted it since it was listed
-                return row
-            return row | {
-                "rows": span.rows,
-                "bytes": size,
-                "first_timestamp": span.first,
-                "last_timestamp": span.last,
-            }
-
-        places = [(day, instrument) for day in days for instrument in sorted(named, key=str)]
-        return pa.Table.from_pylist(list(parallel(describe, places, _THREADS)), _COVERAGE)
+        return covered(self._store, question_of(dataset_named(dataset), instruments, start, end))
 
     def fingerprint(
         self,
@@ -553,70 +511,7 @@ class MarketDataLake:
             DatasetError, InstrumentError, WindowError: the question cannot be understood.
             LakeError: a file is not as recorded; the message says what to do.
         """
-        asked = _dataset(dataset)
-        question = _question(asked, instruments, start, end, venue, instrument_type)
+        asked = dataset_named(dataset)
+        question = question_of(asked, instruments, start, end, venue, instrument_type)
         days = question.window.days(beside=1 if asked.kind is Kind.TICKS else 0)
         return fingerprint(self._store, asked, days, question.wants)
-
-
-def _dataset(name: str, kind: Kind | None = None) -> Dataset:
-    return dataset(name, kind)
-
-
-def _named(instrument: str | Instrument) -> Instrument:
-    return instrument if isinstance(instrument, Instrument) else Instrument.parse(instrument)
-
-
-def _columns(asked: Dataset, columns: Sequence[str] | None) -> list[str]:
-    known: list[str] = asked.schema.names
-    if columns is None:
-        return known
-    unknown = [name for name in columns if name not in known]
-    if isinstance(columns, str) or unknown:
-        raise DatasetError(
-            f"{asked.name} has no column {unknown[0] if unknown else columns!r}; it has {', '.join(known)}"
-        )
-    return list(dict.fromkeys(columns))
-
-
-def _narrowed(venue: str | None, instrument_type: str | None) -> dict[str, str]:
-    fields = {}
-    if venue is not None:
-        fields["venue"] = venue.lower()
-    if instrument_type is not None:
-        fields["instrument_type"] = InstrumentType.named(instrument_type).folder
-    return fields
-
-
-def _question(
-    asked: Dataset,
-    instruments: Instruments,
-    start: Moment,
-    end: Moment,
-    venue: str | None,
-    instrument_type: str | None,
-) -> Question:
-    return Question(asked, Selection.of(instruments), Window.of(start, end), _narrowed(venue, instrument_type))
-
-
-def _table(asked: Dataset, names: Sequence[str], tables: Iterable[pa.Table]) -> pa.Table:
-    schema = pa.schema([asked.schema.field(name) for name in names])
-    parts = [table.select(names) for table in tables]
-    if not parts:
-        return schema.empty_table()
-    alike = [part if part.schema.equals(schema, check_metadata=True) else part.cast(schema) for part in parts]
-    return pa.concat_tables(alike).unify_dictionaries()
-
-
-def _by_instrument(table: pa.Table) -> pa.Table:
-    """Rows in order of instrument; within an instrument they keep their order, which is that of time."""
-    if not table.num_rows:
-        return table
-    ids = table.column("instrument_id").combine_chunks()
-    names = ids.dictionary.to_pylist()
-    rank = np.empty(len(names), np.int64)
-    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    places = rank[np.asarray(ids.indices)]
-    if np.all(places[1:] >= places[:-1]):
-        return table
-    return table.take(pa.array(np.argsort(places, kind="stable")))
