@@ -10,7 +10,7 @@ import pytest
 
 from market_data_pipeline.lake import day_files, unchanged
 from market_data_pipeline.lake.stores import open_store
-from market_data_pipeline.model.datasets import DATASETS, Dataset
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset
 from market_data_pipeline.model.instruments import Instrument, InstrumentType
 from market_data_pipeline.model.rows import DayRows, Rejects
 from market_data_pipeline.settings import Settings
@@ -22,7 +22,7 @@ from market_data_pipeline_tests.parity import assert_layouts_agree, objects
 DAYS = [date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 9)]
 MIDDLE = DAYS[1]
 CHANGED = ("binance", "ETHUSDT")
-TOLD = ("trades", "ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h", "ohlcv_4h", "ohlcv_1d", "available_instruments")
+TOLD = ("trades", *(f"ohlcv_{frame}" for frame in TIMEFRAMES), "available_instruments")
 """The assets whose rows tell what they are made from."""
 READ_ANYWAY = ("technical_features", "fundamental_features", "ml_signals")
 

@@ -9,6 +9,7 @@ import pytest
 
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.lake.stores import open_store
+from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import Pipeline, pipeline, pipeline_that_ran
@@ -51,7 +52,7 @@ def test_every_layout_of_every_dataset_holds_the_same_rows(settings: Settings, r
         "technical_features",
         "fundamental_features",
         "ml_signals",
-        *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")),
+        *(f"ohlcv_{t}" for t in TIMEFRAMES),
     }
 
 
@@ -93,7 +94,7 @@ def test_an_instrument_whose_file_is_gone_goes_from_every_layout(
     rows = assert_layouts_agree(open_store(settings.lake))
     assert rows["trades"] == 60 * (len(SYMBOLS) * len(DAYS) - 1)
     # its ticks of the days beside reach into this day: they make no day of their own
-    for frame in ("1m", "5m", "15m", "1h", "4h", "1d"):
+    for frame in TIMEFRAMES:
         assert held(settings, f"ohlcv_{frame}") == before | {MIDDLE: before[MIDDLE] - {SYMBOLS[GONE]}}
     assert SYMBOLS[GONE] not in MarketDataLake(settings.lake).available_instruments(MIDDLE)["instrument_id"].to_pylist()
     for asset in ("trades", "ohlcv_1m", "ohlcv_1d"):

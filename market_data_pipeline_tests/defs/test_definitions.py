@@ -14,7 +14,7 @@ from dagster._core.execution.asset_backfill import AssetBackfillData
 import market_data_pipeline
 from market_data_pipeline.defs import ACCEPTED_WARNINGS
 from market_data_pipeline.defs.build import build_definitions
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
 from market_data_pipeline.model.errors import SourceError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.settings import Settings
@@ -22,7 +22,7 @@ from market_data_pipeline.transforms.quality import FLAWS
 from market_data_pipeline_tests.defs.running import SmallSource, pipeline
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
-FRAMES = ["1m", "5m", "15m", "1h", "4h", "1d"]
+FRAMES = list(TIMEFRAMES)
 TICKS = ["trades", "book_snapshot_5", "book_snapshot_25", "liquidations", "derivative_ticker", "options_chain"]
 CANDLES = [f"ohlcv_{frame}" for frame in FRAMES]
 FEATURES = ["technical_features", "fundamental_features", "ml_signals"]

@@ -12,7 +12,7 @@ from market_data_pipeline import MarketDataLake
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.lake.records import record_key
 from market_data_pipeline.lake.stores import open_store
-from market_data_pipeline.model.datasets import DATASETS
+from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES
 from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import Pipeline, pipeline
@@ -22,7 +22,7 @@ from market_data_pipeline_tests.parity import assert_layouts_agree, objects
 DAYS = [date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 9)]
 MIDDLE = DAYS[1]
 TRADES = DATASETS["trades"]
-ASSETS = ["trades", *(f"ohlcv_{t}" for t in ("1m", "5m", "15m", "1h", "4h", "1d")), "available_instruments"]
+ASSETS = ["trades", *(f"ohlcv_{t}" for t in TIMEFRAMES), "available_instruments"]
 CANDLES = "key:ohlcv_1m+"
 BTC, UNKNOWN = "binance:SPOT_PAIR:BTC-USDT", "binance:SPOT_PAIR:NO-USDT"
 

@@ -18,6 +18,7 @@ from market_data_pipeline.defs.launch import launch
 from market_data_pipeline.defs.lineage import Span, lineage
 from market_data_pipeline.defs.watching import Looked, Stage, Watch
 from market_data_pipeline.lake.stores.opening import open_store
+from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.sources.files.source import FilesSource
@@ -142,7 +143,7 @@ def test_a_file_that_is_sent_again_takes_its_day_and_then_exactly_what_follows(t
         # the old file of the 8th reached into the 7th, and the close of each is the next day's beginning
         candles = [day(number) for number in (7, 8, 9, 10, 11)]
         assert sorted(asked.pop("trades")) == [day(8), day(10)]
-        for name in ("ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_1h", "ohlcv_4h", "ohlcv_1d"):
+        for name in (f"ohlcv_{frame}" for frame in TIMEFRAMES):
             assert sorted(asked.pop(name)) == candles
         for name in ("technical_features", "fundamental_features", "ml_signals", "available_instruments"):
             assert sorted(asked.pop(name)) == candles

@@ -190,7 +190,7 @@ def test_delays_are_those_of_the_trades_that_the_candles_are_made_from(local: Gr
     found = rows(local.store, DAYS[3])[PERP].to_pylist()
     assert [(row["timeframe"], row["timestamp"].minute) for row in found] == [
         ("1m", 0),
-        *((name, 0) for name in ("5m", "15m", "1h", "4h", "1d")),
+        *((name, 0) for name in [*TIMEFRAMES][1:]),
         ("1m", 1),
     ]
     assert {row[f"delay_{which}"] for row in found for which in ("mean", "median", "min", "max")} == {5.0}
