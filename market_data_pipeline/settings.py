@@ -19,6 +19,7 @@ from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, 
 from market_data_pipeline.model.errors import MarketDataError, SettingError
 from market_data_pipeline.model.instruments import InstrumentType, Selection
 from market_data_pipeline.model.windows import as_day
+from market_data_pipeline.pods import StepPods
 from market_data_pipeline.sources import NAMES as SOURCES
 from market_data_pipeline.sources import Remote
 from market_data_pipeline.transforms.candles import FILLS, Fill
@@ -77,6 +78,11 @@ VARIABLES = (
     Variable("MARKET_DATA_START", "2019-01-01", "the first day that is a partition"),
     Variable("MARKET_DATA_DAYS_PER_RUN", "", "how many days a run of a backfill takes; empty for all in one"),
     Variable(
+        "MARKET_DATA_STEP_PODS",
+        "",
+        "on Kubernetes: CPU and memory of the pod that each asset of a run then has, as `1:2Gi,ticks=2:4Gi`",
+    ),
+    Variable(
         "MARKET_DATA_EMPTY_CANDLES",
         "option=omit",
         "what stands for a candle without a trade: `flat`, `null` or `omit` by type, `flat` where nothing is said",
@@ -122,6 +128,7 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     start: date = date(2019, 1, 1)
     days_per_run: int | None = None
+    step_pods: StepPods = field(default_factory=StepPods)
     fills: Mapping[InstrumentType, Fill] = field(default_factory=lambda: FILLS)
     signals: Recipe = field(default_factory=Recipe)
     thresholds: Thresholds = field(default_factory=Thresholds)
@@ -151,6 +158,7 @@ class Settings:
             selection=_selection(values["MARKET_DATA_INSTRUMENTS"]),
             start=_start(values["MARKET_DATA_START"]),
             days_per_run=_days(values["MARKET_DATA_DAYS_PER_RUN"]),
+            step_pods=StepPods.parse(values["MARKET_DATA_STEP_PODS"]),
             fills=_fills(values["MARKET_DATA_EMPTY_CANDLES"]),
             signals=_signals(values),
             thresholds=_thresholds(values),

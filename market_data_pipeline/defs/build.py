@@ -7,6 +7,7 @@ from market_data_pipeline.defs.assets import build_assets
 from market_data_pipeline.defs.checks import build_checks
 from market_data_pipeline.defs.corrections import corrections_sensor
 from market_data_pipeline.defs.declaring import IO_MANAGER
+from market_data_pipeline.defs.executing import executor
 from market_data_pipeline.defs.io_manager import LakeIOManager
 from market_data_pipeline.defs.lineage import lineage
 from market_data_pipeline.defs.missing import missing_sensor
@@ -54,8 +55,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
             *([alerts_sensor(settings.webhook)] if settings.webhook else []),
         ],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
-        # steps that start a process each cost more than a small day's work; parallel work goes to threads in a step
-        executor=dg.in_process_executor,
+        executor=executor(settings.step_pods),
     )
 
 

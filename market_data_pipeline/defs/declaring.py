@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from market_data_pipeline.defs.checks import day_results
+from market_data_pipeline.defs.executing import op_tags
 from market_data_pipeline.defs.metadata import definition_metadata
 from market_data_pipeline.defs.newest import freshness
 from market_data_pipeline.defs.partitions import backfill_policy, daily_partitions, days_of
@@ -68,6 +69,7 @@ def lake_asset(
     common: dict[str, Any] = common_to_all(settings, dataset) | {
         "name": dataset.name,
         "backfill_policy": backfill_policy(settings),
+        "op_tags": op_tags(settings.step_pods, dataset),
         "freshness_policy": freshness() if Automatic.DAILY in settings.automatic else None,
         "io_manager_key": IO_MANAGER,
         "check_specs": [
