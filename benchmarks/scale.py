@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -77,18 +77,21 @@ class Counting(GcsServer):
             self.counted["names listed"] += len(json.loads(answer.body).get("items", ()))
 
     def stored(self) -> Counter[str]:
-        """Objects and bytes that lie there: of days, of months, and records."""
+        """Bytes that lie there, of days and of months, and those of the largest month file."""
         found: Counter[str] = Counter()
         for name, held in self.memory.buckets[_BUCKET].items():
-            of = "records" if "/checksums/" in name else "day files" if "/day-" in name else "month files"
-            found[of] += 1
-            found[f"bytes of {of}"] += len(held.data)
-            found["largest month file"] = max(found["largest month file"], len(held.data) * (of == "month files"))
+            found["bytes of day files" if "/day-" in name else "bytes of month files"] += len(held.data)
+        found["largest month file"] = len(self.memory.buckets[_BUCKET][self.largest()].data)
         return found
 
-    def written(self) -> set[tuple[str, int]]:
-        """What lies there, by name and generation."""
-        return {(name, held.generation) for name, held in self.memory.buckets[_BUCKET].items()}
+    def largest(self) -> str:
+        """The largest file that holds a month."""
+        held = self.memory.buckets[_BUCKET]
+        return max((name for name in held if "/day-" not in name), key=lambda name: len(held[name].data))
+
+    def written(self) -> dict[str, int]:
+        """What lies there, by name, with its generation."""
+        return {name: held.generation for name, held in self.memory.buckets[_BUCKET].items()}
 
 
 def main() -> None:
@@ -102,17 +105,17 @@ def main() -> None:
     sizes = [int(text) for text in arguments.instruments.split(",")]
     if len(set(sizes)) < 3:
         sys.exit("--instruments: expected three numbers or more, such as 10,30,100: a line goes through them")
-    second = {size: _counted(size, arguments.trades, [_MONTH, _MONTH + timedelta(1)]) for size in sizes}
+    second = {size: _counted(size, arguments.trades, [[_MONTH], [_MONTH + timedelta(1)]])[-1] for size in sizes}
     before = list(days_between(_LAST - timedelta(arguments.history), _LAST - timedelta(1)))
-    late = {few: _counted(few, arguments.trades, [before, _LAST]) for few in (1, 2)}
-    text = "\n".join(_report(second, late, arguments.trades, arguments.history))
+    late = {few: _counted(few, arguments.trades, [before, [_LAST]]) for few in (1, 2)}
+    text = "\n".join([*_days(second, arguments.trades), "", *_months(second, late, len(before))])
     print(text)
     if arguments.docs:
         _into_page(text)
 
 
-def _counted(instruments: int, trades: int, runs: Sequence[date | Sequence[date]]) -> Numbers:
-    """Runs days, one after the other; what the last run asked for and left behind."""
+def _counted(instruments: int, trades: int, runs: Sequence[Sequence[date]]) -> list[Numbers]:
+    """Runs days, one run after the other; what each run asked for, and what it left behind."""
     import dagster as dg
 
     from market_data_pipeline.defs.build import build_definitions
@@ -123,10 +126,9 @@ def _counted(instruments: int, trades: int, runs: Sequence[date | Sequence[date]
     settings = Settings(lake=f"gs://{_BUCKET}", emulator=server.url)
     source = SyntheticSource([Instrument.spot("binance", f"A{at:05}", "USDT") for at in range(instruments)], trades)
     defs = build_definitions(settings, source)
-    before: set[tuple[str, int]] = set()
+    found = []
     with dg.DagsterInstance.ephemeral() as instance:
-        for run in runs:
-            days = [run] if isinstance(run, date) else list(run)
+        for days in runs:
             before = server.written()
             server.counted.clear()
             outcome = launch(defs, instance, days[0], days[-1])
@@ -134,17 +136,22 @@ def _counted(instruments: int, trades: int, runs: Sequence[date | Sequence[date]
             if not outcome.succeeded:
                 sys.exit("\n".join(outcome.problems))
             print(f"{instruments} instruments, {days[0]} to {days[-1]}: {dict(server.counted)}", file=sys.stderr)
-    stored, new = server.stored(), server.written() - before
-    known = {name for name, _ in before}
-    numbers: dict[str, float] = {**dict.fromkeys(_CLASSES, 0), **server.counted, **stored}
-    numbers["new objects"] = sum(name not in known for name, _ in new)
-    numbers["replaced objects"] = sum(name in known for name, _ in new)
-    numbers["bytes of new day files"] = sum(
-        len(server.memory.buckets[_BUCKET][name].data) for name, _ in new if "/day-" in name
-    )
+            found.append(_numbers(server, before))
+    print(f"the largest month file: {server.largest()}", file=sys.stderr)
+    server.stop()
+    return found
+
+
+def _numbers(server: Counting, before: Mapping[str, int]) -> Numbers:
+    """What a run asked for, and what of what lies there it has written."""
+    new = {name: generation for name, generation in server.written().items() if before.get(name) != generation}
+    numbers: dict[str, float] = {**dict.fromkeys(_CLASSES, 0), **server.counted, **server.stored()}
+    numbers["new objects"] = sum(name not in before for name in new)
+    numbers["replaced objects"] = sum(name in before for name in new)
+    held = server.memory.buckets[_BUCKET]
+    numbers["bytes of new day files"] = sum(len(held[name].data) for name in new if "/day-" in name)
     for letter in ("A", "B"):
         numbers[letter] = sum(numbers[of] for of, its in _CLASSES.items() if its == letter)
-    server.stop()
     return numbers
 
 
@@ -178,7 +185,8 @@ _NAMES = {"A": "**class A**", "B": "**class B**", "bytes in": "bytes in", "looks
 _FAR = (1_000, 10_000)
 
 
-def _report(second: Mapping[int, Numbers], late: Mapping[int, Numbers], trades: int, history: int) -> list[str]:
+def _days(second: Mapping[int, Numbers], trades: int) -> list[str]:
+    """The table of a day early in a month: counted, and along the lines."""
     sizes = sorted(second)
     found = {row: {size: second[size][row] for size in sizes} for row in _ROWS}
     far = {row: {at: _line(points, at) for at in _FAR} for row, points in found.items()}
@@ -188,40 +196,46 @@ def _report(second: Mapping[int, Numbers], late: Mapping[int, Numbers], trades: 
         far["A"][at] += more
     heads = [f"{size:,}" for size in sizes] + [f"*{at:,}*" for at in _FAR] + ["off by"]
     lines = [
-        f"A day with one day of the month before it, {trades:,} trades of each instrument; columns in italics are the "
-        "lines through the others, a listing's further pages added; *off by* is how far a line misses what was counted.",
+        f"The 2nd of a month, the 1st being there, {trades:,} trades of each instrument. Columns in italics are lines "
+        "through the others, with a listing's further pages added; *off by* is how far a line misses what was counted.",
         "",
-        "| a day of instruments | " + " | ".join(heads) + " |",
+        "| instruments | " + " | ".join(heads) + " |",
         "| --- |" + " ---: |" * len(heads),
     ]
     for row in _ROWS:
         cells = [_number(row, value) for value in (*found[row].values(), *far[row].values())]
         lines.append(f"| {_NAMES.get(row, row)} | {' | '.join(cells)} | {100 * _off(found[row]):.1f} % |")
-    spent = {at: far["A"][at] * DOLLARS_A + far["B"][at] * DOLLARS_B for at in _FAR}
-    paid = [second[size]["A"] * DOLLARS_A + second[size]["B"] * DOLLARS_B for size in sizes]
-    lines.append("| **requests, US$ a day** | " + " | ".join(f"{each:.3f}" for each in (*paid, *spent.values())) + " | |")
-    kept = [found["bytes of new day files"][size] for size in sizes]
-    kept += [far["bytes of new day files"][at] for at in _FAR]
+    asked = [_dollars(second[size]) for size in sizes] + [_dollars({of: far[of][at] for of in "AB"}) for at in _FAR]
+    lines.append("| **requests, US$** | " + " | ".join(f"{each:.3f}" for each in asked) + " | |")
+    kept = [*found["bytes of new day files"].values(), *far["bytes of new day files"].values()]
     dear = [each / 1e9 * DOLLARS_GB_MONTH * 12 for each in kept]
-    lines.append("| the day's own files, US$ a year | " + " | ".join(f"{each:.3f}" for each in dear) + " | |")
-    return [*lines, "", *_late(second, late, history)]
+    lines.append("| its day files for a year, US$ | " + " | ".join(f"{each:.3f}" for each in dear) + " | |")
+    return lines
 
 
-def _late(second: Mapping[int, Numbers], late: Mapping[int, Numbers], history: int) -> Iterable[str]:
-    """What an instrument adds to the last day of a month, with a history before it."""
-    few, more = sorted(late)
-    small, *_, large = sorted(second)
+def _months(second: Mapping[int, Numbers], late: Mapping[int, Sequence[Numbers]], history: int) -> list[str]:
+    """The table of what an instrument adds: early and late in a month, and to a month made by the day or at once."""
+    (few, more), (small, *_, large) = sorted(late), sorted(second)
     lines = [
-        f"What each further instrument adds to a day: on the 2nd of a month without a history, and on the 31st with "
-        f"{history} days before it.",
+        f"What each further instrument adds: to the 2nd of a month; to a 31st with {history} days before it; to a "
+        f"month of daily runs, 31 days half way between these two; and to a month as part of one run of {history} days.",
         "",
-        "| each further instrument | on the 2nd | on the 31st |",
-        "| --- | ---: | ---: |",
+        "| each further instrument | the 2nd | the 31st | *a month by the day* | a month in one run |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for row in (*_ROWS, "bytes of month files", "largest month file"):
         early = (second[large][row] - second[small][row]) / (large - small)
-        lines.append(f"| {_NAMES.get(row, row)} | {_number(row, early)} | {_number(row, late[more][row] - late[few][row])} |")
+        whole, last = (late[more][run][row] - late[few][run][row] for run in (0, 1))
+        cells = [_number(row, early), _number(row, last)]
+        stands = row in ("bytes of month files", "largest month file")
+        cells += ["", ""] if stands else [_number(row, 31 * (early + last) / 2), _number(row, 31 * whole / history)]
+        lines.append(f"| {_NAMES.get(row, row)} | {' | '.join(cells)} |")
     return lines
+
+
+def _dollars(numbers: Numbers) -> float:
+    """What requests cost."""
+    return numbers["A"] * DOLLARS_A + numbers["B"] * DOLLARS_B
 
 
 def _number(row: str, value: float) -> str:

@@ -56,8 +56,8 @@ class StepPods:
             found = _SIZE.fullmatch(size.strip())
             if found is None:
                 raise SettingError(
-                    f"MARKET_DATA_STEP_PODS: {part!r} is not understood; write cores and memory as 1:2Gi or 500m:512Mi, "
-                    "for some assets as ticks=2:4Gi"
+                    f"MARKET_DATA_STEP_PODS: {part!r} is not understood; "
+                    "write cores and memory as 1:2Gi or 500m:512Mi, for some assets as ticks=2:4Gi"
                 )
             if equals and name.strip() not in {*DATASETS, *Kind}:
                 raise SettingError(
