@@ -218,7 +218,8 @@ def _months(second: Mapping[int, Numbers], late: Mapping[int, Sequence[Numbers]]
     (few, more), (small, *_, large) = sorted(late), sorted(second)
     lines = [
         f"What each further instrument adds: to the 2nd of a month; to a 31st with {history} days before it; to a "
-        f"month of daily runs, 31 days half way between these two; and to a month as part of one run of {history} days.",
+        "month of daily runs, 31 days half way between these two; and to a month as part of one run of "
+        f"{history} days.",
         "",
         "| each further instrument | the 2nd | the 31st | *a month by the day* | a month in one run |",
         "| --- | ---: | ---: | ---: | ---: |",

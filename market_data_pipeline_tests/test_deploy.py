@@ -13,6 +13,7 @@ import pytest
 import yaml
 from dagster._config import process_config
 from dagster._core.instance.ref import InstanceRef
+from sqlalchemy import create_engine
 
 import market_data_pipeline
 from market_data_pipeline.defs.build import build_definitions
@@ -71,8 +72,11 @@ def configured(data: Any) -> tuple[type, Any]:
 def test_dagster_and_the_classes_that_it_names_accept_the_instance(name: str, tmp_path: Path) -> None:
     ref = instance(name, tmp_path)
     _, storage = configured(ref.storage_data)
-    assert storage["postgres_db"]["hostname"] == "db.example"
     assert storage["postgres_db"]["password"] == "from-the-secret"
+    from dagster_postgres.utils import pg_url_from_config
+
+    # finds the driver that the address names; connects to nothing
+    assert create_engine(pg_url_from_config(storage)).url.host == "db.example"
     assert configured(ref.run_coordinator_data)[0].__name__ == "QueuedRunCoordinator"
     assert ref.settings["run_monitoring"]["max_resume_run_attempts"] > 0
     assert configured(ref.run_launcher_data)[0].__name__.endswith("RunLauncher")
@@ -202,6 +206,7 @@ def test_the_charts_values_say_what_the_instance_says() -> None:
         values["global"]["serviceAccountName"] == values["serviceAccount"]["name"] == launcher["service_account_name"]
     )
     assert values["global"]["postgresqlSecretName"] == launcher["postgres_password_secret"]
+    assert values["postgresql"]["postgresqlScheme"] == own["storage"]["postgres"]["postgres_db"]["scheme"]
     assert values["global"]["dagsterHome"] == launcher["dagster_home"]
     assert values["retention"]["sensor"]["purgeAfterDays"] == own["retention"]["sensor"]["purge_after_days"]
     assert values["pythonLogs"]["managedPythonLoggers"] == own["python_logs"]["managed_python_loggers"]
