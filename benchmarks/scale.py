@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 
@@ -195,9 +196,12 @@ def _days(second: Mapping[int, Numbers], trades: int) -> list[str]:
         far["listings"][at] += more
         far["A"][at] += more
     heads = [f"{size:,}" for size in sizes] + [f"*{at:,}*" for at in _FAR] + ["off by"]
-    lines = [
+    told = (
         f"The 2nd of a month, the 1st being there, {trades:,} trades of each instrument. Columns in italics are lines "
-        "through the others, with a listing's further pages added; *off by* is how far a line misses what was counted.",
+        "through the others, with a listing's further pages added; *off by* is how far a line misses what was counted."
+    )
+    lines = [
+        *wrap(told, 120),
         "",
         "| instruments | " + " | ".join(heads) + " |",
         "| --- |" + " ---: |" * len(heads),
@@ -216,10 +220,13 @@ def _days(second: Mapping[int, Numbers], trades: int) -> list[str]:
 def _months(second: Mapping[int, Numbers], late: Mapping[int, Sequence[Numbers]], history: int) -> list[str]:
     """The table of what an instrument adds: early and late in a month, and to a month made by the day or at once."""
     (few, more), (small, *_, large) = sorted(late), sorted(second)
-    lines = [
+    told = (
         f"What each further instrument adds: to the 2nd of a month; to a 31st with {history} days before it; to a "
         "month of daily runs, 31 days half way between these two; and to a month as part of one run of "
-        f"{history} days.",
+        f"{history} days."
+    )
+    lines = [
+        *wrap(told, 120),
         "",
         "| each further instrument | the 2nd | the 31st | *a month by the day* | a month in one run |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -50,6 +51,23 @@ def test_the_models_are_compared_on_each_market() -> None:
     for market in ("random walk", "linear", "interaction"):
         assert f"{market}: 1 markets" in done.stdout
     assert done.stdout.count("LogisticRegression") == done.stdout.count("HistGradientBoosting") == 4
+
+
+def test_what_a_day_asks_of_googles_storage_is_counted() -> None:
+    command = [sys.executable, "-m", "benchmarks.scale", "--instruments", "1,2,3", "--trades", "300", "--history", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    counted = {name: [float(cell.replace(",", "")) for cell in cells[:3]] for name, *cells in rows[2:13]}
+    # each instrument: an upload and two copies of its ticks, nine day files and nine month files of what is made of them
+    assert [after - before for before, after in pairwise(counted["writes"])] == [19, 19]
+    assert counted["copies"] == [2, 4, 6]
+    assert [
+        sum(each) for each in zip(*(counted[of] for of in ("writes", "copies", "listings")), strict=True)
+    ] == counted["**class A**"]
+    # the server's listings and the lake's names: more instruments are more names, and no more listings
+    assert len(set(counted["listings"])) == 1
+    assert counted["names listed"][2] > counted["names listed"][1] > counted["names listed"][0]
 
 
 def test_verify_beside_reading_everything(tmp_path: Path) -> None:

@@ -284,3 +284,14 @@ def test_dagster_sends_runs_to_the_broker_that_the_workers_listen_to(tmp_path: P
     assert launcher.celery.conf.broker_url == ENVIRONMENT["DAGSTER_CELERY_BROKER"]
     assert launcher.celery.conf.result_backend == ENVIRONMENT["DAGSTER_CELERY_BACKEND"]
     assert launcher.supports_resume_run
+
+
+def test_the_page_installs_the_versions_that_are_pinned() -> None:
+    page = (PROJECT / "docs" / "deploy.md").read_text()
+    pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().split())
+    assert re.findall(r"--version (\S+)", page) == [pins["dagster"]]
+    tag = read("helm/values.yaml")["dagster-user-deployments"]["deployments"][0]["image"]["tag"]
+    assert set(re.findall(r"market-data-pipeline:([\w.]+)", page)) == {tag}
+    named = set(re.findall(r"(?:deploy/)[\w./]+\w", page))
+    assert named
+    assert [name for name in named if not (PROJECT / name).exists()] == []
