@@ -106,16 +106,16 @@ def main() -> None:
     sizes = [int(text) for text in arguments.instruments.split(",")]
     if len(set(sizes)) < 3:
         sys.exit("--instruments: expected three numbers or more, such as 10,30,100: a line goes through them")
-    second = {size: _counted(size, arguments.trades, [[_MONTH], [_MONTH + timedelta(1)]])[-1] for size in sizes}
+    second = {size: counted(size, arguments.trades, [[_MONTH], [_MONTH + timedelta(1)]])[-1] for size in sizes}
     before = list(days_between(_LAST - timedelta(arguments.history), _LAST - timedelta(1)))
-    late = {few: _counted(few, arguments.trades, [before, [_LAST]]) for few in (1, 2)}
-    text = "\n".join([*_days(second, arguments.trades), "", *_months(second, late, len(before))])
+    late = {few: counted(few, arguments.trades, [before, [_LAST]]) for few in (1, 2)}
+    text = "\n".join([*days_table(second, arguments.trades), "", *_months(second, late, len(before))])
     print(text)
     if arguments.docs:
         _into_page(text)
 
 
-def _counted(instruments: int, trades: int, runs: Sequence[Sequence[date]]) -> list[Numbers]:
+def counted(instruments: int, trades: int, runs: Sequence[Sequence[date]]) -> list[Numbers]:
     """Runs days, one run after the other; what each run asked for, and what it left behind."""
     import dagster as dg
 
@@ -164,7 +164,7 @@ def _line(points: Mapping[int, float], at: int) -> float:
 
 def _off(points: Mapping[int, float]) -> float:
     """How far, as a share, the line misses the point that it misses most."""
-    return max(abs(_line(points, at) - value) / value for at, value in points.items() if value)
+    return max((abs(_line(points, at) - value) / value for at, value in points.items() if value), default=0.0)
 
 
 _ROWS = (
@@ -186,7 +186,7 @@ _NAMES = {"A": "**class A**", "B": "**class B**", "bytes in": "bytes in", "looks
 _FAR = (1_000, 10_000)
 
 
-def _days(second: Mapping[int, Numbers], trades: int) -> list[str]:
+def days_table(second: Mapping[int, Numbers], trades: int) -> list[str]:
     """The table of a day early in a month: counted, and along the lines."""
     sizes = sorted(second)
     found = {row: {size: second[size][row] for size in sizes} for row in _ROWS}
