@@ -309,7 +309,7 @@ def test_no_candles_of_the_day_are_no_rows() -> None:
 def test_of_candles_that_open_together_the_shortest_comes_first() -> None:
     tables = [features(candles(timeframe), timeframe) for timeframe in TIMEFRAMES.values()]
     found = in_order(reversed(tables))
-    assert found.num_rows == 1440 + 288 + 96 + 24 + 6 + 1
+    assert found.num_rows == sum(ONE_DAY // timeframe.length for timeframe in TIMEFRAMES.values())
     assert found.schema.equals(SCHEMA)
     keys = list(zip(*(found.column(name).to_pylist() for name in DATASETS["technical_features"].order), strict=True))
     assert keys == sorted(keys)
