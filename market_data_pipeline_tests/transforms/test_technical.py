@@ -313,7 +313,7 @@ def test_of_candles_that_open_together_the_shortest_comes_first() -> None:
     assert found.schema.equals(SCHEMA)
     keys = list(zip(*(found.column(name).to_pylist() for name in DATASETS["technical_features"].order), strict=True))
     assert keys == sorted(keys)
-    assert found.column("timeframe").to_pylist()[:6] == list(TIMEFRAMES)
+    assert found.column("timeframe").to_pylist()[: len(TIMEFRAMES)] == list(TIMEFRAMES)
     for timeframe, table in zip(TIMEFRAMES, tables, strict=True):
         alone = found.filter(pc.equal(found.column("timeframe").cast(pa.string()), timeframe))
         assert alone.to_pylist() == table.to_pylist()
