@@ -54,8 +54,8 @@ COMMAND --help tells more of each; docs/how-to.md has recipes."""
 def main() -> None:
     """A market-data lake with Dagster in front of it.
 
-    Settings come from the environment or from .env; README.md and docs/settings.md name them. Days are UTC days, written
-    2024-08-08, and ranges hold both ends.
+    Settings come from the environment or from .env; README.md and docs/settings.md name them. Days are UTC days,
+    written 2024-08-08, and ranges hold both ends.
     """
 
 

@@ -117,8 +117,8 @@ class TestTardis(SourceContract):
 
 def test_with_a_key_there_is_every_day_and_without_one_the_first_of_each_month(client):
     first, second = date(2024, 8, 1), date(2024, 8, 2)
-    assert client().days_with("trades", [first, second]) == {first}
-    assert client(tardis_key="key").days_with("trades", [first, second]) == {first, second}
+    assert client().days_with("trades", [first, second], Selection()) == {first}
+    assert client(tardis_key="key").days_with("trades", [first, second], Selection()) == {first, second}
 
 
 @pytest.mark.parametrize("cache_bytes", [10**9, 0])
