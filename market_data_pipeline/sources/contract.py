@@ -50,8 +50,7 @@ class Source(Protocol):
         ...
 
     def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
-        """Of some days those of which the source has, or should have, something of a type and a selection; none is
-        read for it.
+        """Of some days those of which the source has, or should have, something; no tick is read for it.
 
         Raises:
             SourceError: the source as a whole cannot be used.

@@ -170,7 +170,7 @@ def test_a_type_that_the_lake_has_is_asked_for_with_what_follows_from_it(running
 
 
 def test_long_holes_and_days_that_are_no_partitions_are_left_alone(running: Pipeline, source: Gappy) -> None:
-    old = NEWEST - (LONGEST + 2) * DAY
+    old = NEWEST - (LONGEST + 3) * DAY
     record(running, [old, NEWEST - DAY], ["trades"])
     assert lacks(running, source) == {"trades": [NEWEST]}  # LONGEST + 1 days between them
     record(running, [old + DAY], ["trades"])
@@ -179,7 +179,10 @@ def test_long_holes_and_days_that_are_no_partitions_are_left_alone(running: Pipe
     assert lacks(running, source, newest=NEWEST + LONGEST * DAY)["trades"][-1] == NEWEST - 2 * DAY
 
 
-def test_a_run_takes_no_more_days_than_the_settings_allow(tmp_path: Path, source: Gappy) -> None:
+def test_a_run_takes_no_more_days_than_the_settings_allow(
+    tmp_path: Path, source: Gappy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing, "datetime", Clock)
     with pipeline(Settings(lake=str(tmp_path), days_per_run=2), source) as running:
         record(running, [FIRST])
         assert len(asked_for(tick(running))) == 2
