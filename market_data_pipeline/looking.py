@@ -247,7 +247,9 @@ def sql(query: str, first: date | None, last: date | None, as_json: bool) -> Non
     if first and last:
         require_order(first, last)
     rows = _lake().sql(query, start=first, end=last and last + DAY)
-    table(rows.to_pylist(), rows.column_names, title=f"{rows.num_rows:,} rows", as_json=as_json)
+    # the answer is held as columns; as rows of Python only a piece of it at a time
+    pieces = (piece.to_pylist() for piece in rows.to_batches(max_chunksize=10_000))
+    table(chain.from_iterable(pieces), rows.column_names, title=f"{rows.num_rows:,} rows", as_json=as_json)
 
 
 def _tables(

@@ -169,9 +169,10 @@ def _maps(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> Iterato
 
 def _map_or_nothing(store: ObjectStore, at: DayObject) -> _Map:
     """A map; one that cannot be read, or was written before its columns were these, has nothing to show."""
+    read: list[_Map] = []
     with _shown_or_not(f"the map of {at.day}"):
-        return _map(store, at)
-    return _Map(at.day, (), {})
+        read.append(_map(store, at))
+    return read[0] if read else _Map(at.day, (), {})
 
 
 @whole
