@@ -149,7 +149,7 @@ def heat_map(listed: Sequence[tuple[date, str, int | None]], day: date) -> Pictu
         seen = [[bool(rows) for rows in ticks[name]] for name in shown]
         unseen = [[at and not rows for at, rows in zip(there[name], ticks[name], strict=True)] for name in shown]
         of = f"{count} of {len(there)}" if count < len(there) else f"{count}"
-        words = f"{of} instruments by name, {DAYS} days to {day}: grey is listed, green has ticks"
+        words = f"{of} instruments, {DAYS} days: grey is listed, green has ticks"
         found = _drawn(words, [cells(_ALL, unseen, QUIET), cells(_ALL, seen, UP)])
         if found and len(found.markdown) < AT_ONCE:
             break
