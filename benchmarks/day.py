@@ -64,7 +64,7 @@ class SyntheticSource:
             columns = [pa.array(stamps).view(TIME), pa.array(stamps + 3_000).view(TIME), ids, side, prices, amounts]
             yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=_SCHEMA)
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
         """All of them."""
         return set(days)
 

@@ -38,11 +38,24 @@ _DATASETS = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_EXAMPLES = """\b
+Examples:
+  market-data materialize 2024-08-08 --assets trades,ohlcv_1m
+  market-data backfill 2024-08-01 2024-08-31 --missing
+  market-data coverage ohlcv_1m 2024-08-01 2024-08-31
+  market-data show binance:SPOT_PAIR:BTC-USDT 2024-08-08 --timeframe 15m
+  market-data sql "select venue, count(*) from trades group by venue" --from 2024-08-08
+  market-data export ohlcv_1h 2024-08-01 2024-08-31 --to candles.csv.gz
+
+COMMAND --help tells more of each; docs/how-to.md has recipes."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXAMPLES)
 def main() -> None:
     """A market-data lake with Dagster in front of it.
 
-    Settings come from the environment or from .env; README.md and docs/settings.md name them.
+    Settings come from the environment or from .env; README.md and docs/settings.md name them. Days are UTC days,
+    written 2024-08-08, and ranges hold both ends.
     """
 
 
@@ -50,7 +63,7 @@ for _command in (ls, coverage, show, export, sql):
     main.add_command(_command)
 
 
-@main.command()
+@main.command(short_help="Materialize one day.")
 @click.argument("day", type=Day())
 @_ASSETS
 @plainly
@@ -62,7 +75,7 @@ def materialize(day: date, assets: str) -> None:
     _leave(clean)
 
 
-@main.command()
+@main.command(short_help="Materialize a range of days.")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
 @_ASSETS
@@ -76,7 +89,7 @@ def backfill(first: date, last: date, assets: str, missing: bool) -> None:
     _leave(_run(Settings.load(), first, last, _names(assets), only_missing=missing))
 
 
-@main.command()
+@main.command(short_help="Materialize a sample day and look at it.")
 @click.argument("day", type=Day(), default=DEMO_DAY.isoformat())
 @plainly
 def demo(day: date) -> None:
@@ -90,7 +103,7 @@ def demo(day: date) -> None:
     _leave(clean)
 
 
-@main.command()
+@main.command(short_help="Compare the layouts, and change nothing.")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
 @click.option("--full", is_flag=True, help="Read and compare every row, not only listings, footers and checksums.")
@@ -114,7 +127,7 @@ def verify(first: date, last: date, full: bool, names: Sequence[str]) -> None:
     _leave(not count)
 
 
-@main.command()
+@main.command(short_help="Make anew what differs from by_date.")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
 @click.option(
@@ -142,7 +155,7 @@ def repair(first: date, last: date, forget: bool, names: Sequence[str]) -> None:
     _leave(not left)
 
 
-@main.command()
+@main.command(short_help="Take in files of another tool.")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
 @_DATASETS
@@ -196,7 +209,7 @@ def _tell_of_runs(settings: Settings) -> None:
         console().print(note, style="yellow", soft_wrap=True)
 
 
-@main.command()
+@main.command(short_help="Open Dagster's UI, with its daemon.")
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Keep it on this machine: the UI has no login.")
 @plainly

@@ -35,7 +35,7 @@ _FULL = 0.9
 _NOTHING = "nothing lies there; `market-data ls` tells what does, `make backfill FROM=… TO=…` makes more"
 
 
-@click.command()
+@click.command(short_help="List what lies in the lake.")
 @click.argument("dataset", required=False)
 @click.argument("first", type=Day(), required=False)
 @click.argument("last", type=Day(), required=False)
@@ -60,7 +60,7 @@ def ls(dataset: str | None, first: date | None, last: date | None, as_json: bool
     _told([vars(row) for row in rows], columns, f"{dataset or 'datasets'} in {store.uri}", as_json)
 
 
-@click.command()
+@click.command(short_help="Show which instruments have which days.")
 @click.argument("dataset")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
@@ -107,7 +107,7 @@ def _shade(count: int, usual: float) -> str:
     return _SHADES[min(len(_SHADES) - 1, 1 + int((len(_SHADES) - 1) * min(1.0, count / usual / _FULL) * 0.999))]
 
 
-@click.command()
+@click.command(short_help="Draw candles, and show rows.")
 @click.argument("instrument")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day(), required=False)
@@ -182,7 +182,7 @@ def _figure(title: str, times: str, width: int, height: int) -> Iterator[Any]:
     click.echo(plotext.build())
 
 
-@click.command()
+@click.command(short_help="Write rows into one file.")
 @click.argument("dataset")
 @click.argument("first", type=Day())
 @click.argument("last", type=Day())
@@ -232,7 +232,7 @@ def export(
         raise DatasetError(f"{asked.name} from {first} to {last}: {_NOTHING}")
 
 
-@click.command()
+@click.command(short_help="Ask the lake in SQL.")
 @click.argument("query")
 @click.option("--from", "first", type=Day(), metavar="DAY", help="Only rows from this day on.")
 @click.option("--to", "last", type=Day(), metavar="DAY", help="Only rows up to this day, which is included.")
@@ -247,7 +247,9 @@ def sql(query: str, first: date | None, last: date | None, as_json: bool) -> Non
     if first and last:
         require_order(first, last)
     rows = _lake().sql(query, start=first, end=last and last + DAY)
-    table(rows.to_pylist(), rows.column_names, title=f"{rows.num_rows:,} rows", as_json=as_json)
+    # the answer is held as columns; as rows of Python only a piece of it at a time
+    pieces = (piece.to_pylist() for piece in rows.to_batches(max_chunksize=10_000))
+    table(chain.from_iterable(pieces), rows.column_names, title=f"{rows.num_rows:,} rows", as_json=as_json)
 
 
 def _tables(

@@ -1,6 +1,7 @@
 """What all commands have in common: days, clear errors, tables on a terminal and plain text in a pipe."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ def plainly(command: Callable[_P, _R]) -> Callable[_P, _R]:
             sys.stdout.flush()
         except MarketDataError as error:
             raise click.ClickException(str(error)) from error
+        except OverflowError as error:
+            raise click.ClickException(f"a day or a time lies outside the years 1 to 9999 ({error})") from error
         except BrokenPipeError:
             # what is still held must not be written when Python ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,7 +67,7 @@ def table(rows: Iterable[Row], columns: Sequence[str], *, title: str, as_json: b
     """Rows as a table on a terminal; in a pipe with tabs and a line of names, or a JSON object a line."""
     if as_json:
         for row in rows:
-            click.echo(json.dumps({name: row[name] for name in columns}, default=_text))
+            click.echo(json.dumps({name: _finite(row[name]) for name in columns}, default=_text))
         return
     if not sys.stdout.isatty():
         click.echo("\t".join(columns))
@@ -99,6 +102,11 @@ def _fitting(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
     return fitting
 
 
+def _finite(value: object) -> object:
+    """A value as JSON has it, which knows no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _text(value: object) -> str:
     """A value for other programs: times as ISO, nothing for null, a list with commas; in one line, without a tab."""
     if value is None:
@@ -107,6 +115,8 @@ def _text(value: object) -> str:
         return ",".join(map(_text, value))
     if isinstance(value, date | datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 

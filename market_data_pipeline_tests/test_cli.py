@@ -1,6 +1,7 @@
 """The command line in processes of its own, as `make` calls it."""
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
 import market_data_pipeline
 from market_data_pipeline import MarketDataLake
+from market_data_pipeline.cli import main
 from market_data_pipeline.lake.stores import open_store
 from market_data_pipeline_tests.defs.test_alerts import hook
 from market_data_pipeline_tests.defs.vendor_days import HEADER, file_of, write, write_days
@@ -264,3 +267,15 @@ def test_a_killed_backfill_of_a_month_goes_on_with_the_days_that_are_missing(fol
     lake = MarketDataLake(folder / "data")
     assert lake.candles(None, "1m", "2024-07-01", "2024-08-01").num_rows == 31 * 1440
     assert "0 days are missing" in command(folder, *asked, "--missing", **settings).stdout
+
+
+def test_the_examples_of_the_help_are_commands_with_their_options() -> None:
+    told = CliRunner().invoke(main, ["--help"]).output
+    examples = [shlex.split(line)[1:] for line in told.splitlines() if line.startswith("    market-data ")]
+    assert {example[0] for example in examples} <= main.commands.keys()
+    assert len(examples) == 6
+    for name, *arguments in examples:
+        options = {each for option in main.commands[name].params for each in option.opts}
+        assert {argument for argument in arguments if argument.startswith("--")} <= options
+    for command in main.commands.values():
+        assert "..." not in command.get_short_help_str(45)

@@ -139,6 +139,7 @@ def test_the_table_of_layouts_is_that_of_the_datasets() -> None:
     listed = rows(LAYOUTS, "Layouts", columns=4)
     written = [(kind, code(row[1])[0], row[2], code(row[3])[0]) for row in listed for kind in row[0].split(", ")]
     what = {"venue": "a venue", "instrument_type": "a type"}
+    what |= {name: f"a {name.replace('_', ' ')}" for name in ("base_asset", "quote_asset")}
     declared = set()
     for dataset in DATASETS.values():
         for layout in dataset.layouts:

@@ -288,6 +288,20 @@ def test_sql_takes_days_of_which_both_are_included(lake: Path) -> None:
         assert [row["day"] for row in lines(told(lake, "sql", query, *options))] == [str(day) for day in expected]
 
 
+def test_sql_gives_json_that_is_json(lake: Path) -> None:
+    (row,) = objects(
+        told(lake, "sql", "select 'nan'::double as a, 'inf'::double as b, 'x'::blob as c, 1.5 as d", "--json")
+    )
+    assert row == {"a": None, "b": None, "c": "78", "d": "1.5"}
+
+
+@pytest.mark.parametrize("arguments", [("select 'infinity'::date",), ("select 1", "--to", "9999-12-31")])
+def test_sql_of_times_that_nobody_has_ends_with_a_clear_error(lake: Path, arguments: tuple[str, ...]) -> None:
+    done = told(lake, "sql", *arguments)
+    assert done.exit_code == 1
+    assert "outside the years 1 to 9999" in done.output
+
+
 def test_sql_without_rows_has_its_columns(lake: Path) -> None:
     done = told(lake, "sql", "select price, amount from liquidations")
     assert (done.exit_code, done.stdout) == (0, "price\tamount\n")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from market_data_pipeline.model.datasets import TIMEFRAMES
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.transforms.labels import LabelKind
@@ -23,7 +24,7 @@ def test_the_settings_of_signals(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("TIMEFRAME", "7m", "expected one of 1m, 5m, 15m, 1h, 4h, 1d"),
+        ("TIMEFRAME", "7m", f"expected one of {', '.join(TIMEFRAMES)}"),
         ("TRAINING_DAYS", "1", "expected a number of days from 2 to 3660"),
         ("TRAINING_DAYS", "many", "expected a number of days"),
         ("TRAINING_DAYS", "-3", "expected a number of days"),

@@ -32,6 +32,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
     job = daily_job()
     assets = build_assets(settings, opened)
     made = [asset.key.path[-1] for asset in assets if isinstance(asset, dg.AssetsDefinition)]
+    made_from = lineage(settings.signals)
     schedule_status, sensor_status = dg.DefaultScheduleStatus, dg.DefaultSensorStatus
     daily = schedule_status.RUNNING if Automatic.DAILY in settings.automatic else schedule_status.STOPPED
 
@@ -46,12 +47,12 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         sensors=[
             corrections_sensor(
                 job,
-                lineage(settings.signals),
+                made_from,
                 settings.selection,
                 _watch(settings, opened),
                 status(Automatic.CORRECTIONS),
             ),
-            missing_sensor(job, opened, status(Automatic.MISSING_DAYS)),
+            missing_sensor(job, settings, opened, made_from, made, status(Automatic.MISSING_DAYS)),
             *([alerts_sensor(settings.webhook)] if settings.webhook else []),
         ],
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},

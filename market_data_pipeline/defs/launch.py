@@ -10,6 +10,7 @@ import dagster as dg
 from market_data_pipeline.defs.checks import FINDINGS
 from market_data_pipeline.defs.going_on import end_dead_runs, marked_run
 from market_data_pipeline.defs.lineage import spans
+from market_data_pipeline.defs.newest import CHECK as NEWEST_CHECK
 from market_data_pipeline.defs.partitions import daily_partitions
 from market_data_pipeline.defs.recorded import materializations
 from market_data_pipeline.defs.upstream import FAILED
@@ -108,18 +109,29 @@ def missing(
 ) -> dict[dg.AssetKey, list[date]]:
     """Of some days of assets those that were never materialized, or the last time without an instrument that failed.
 
-    What is made of something that is missing is missing as well. So a killed run goes on where it was.
+    What is made of something that is missing is missing as well. So a killed run goes on where it was. A type of ticks
+    of which none of the days was ever made, since the venues have nothing of the kind, is missing where trades are.
     """
     graph = defs.resolve_asset_graph()
+    lacking = {key: _lacking(instance, key, days) for key in assets}
+    without_trades = lacking.get(dg.AssetKey("trades"), set(days))
     found: dict[dg.AssetKey, set[date]] = {key: set() for key in assets}
-    for key in assets:
-        newest: dict[date, dg.AssetMaterialization] = {}
-        for day, made in materializations(instance, key.to_user_string(), days):
-            newest.setdefault(day, made)
-        lacking = {day for day in days if day not in newest or FAILED in newest[day].metadata}
+    for key, of_asset in lacking.items():
+        nothing = DATASETS[key.path[-1]].from_source and len(of_asset) == len(days)
         for other in dg.AssetSelection.assets(key).downstream().resolve(graph) & found.keys():
-            found[other] |= lacking
-    return {key: sorted(lacking) for key, lacking in found.items() if lacking}
+            found[other] |= of_asset & without_trades if nothing else of_asset
+    return {key: sorted(of_asset) for key, of_asset in found.items() if of_asset}
+
+
+def _lacking(instance: dg.DagsterInstance, key: dg.AssetKey, days: Sequence[date]) -> set[date]:
+    made = instance.get_materialized_partitions(key)
+    missing = {day for day in days if day.isoformat() not in made}
+    if DATASETS[key.path[-1]].from_source:  # what follows from a failure is made again with it
+        newest: dict[date, bool] = {}
+        for day, each in materializations(instance, key.to_user_string(), set(days) - missing):
+            newest.setdefault(day, FAILED in each.metadata)
+        missing |= {day for day, failed in newest.items() if failed}
+    return missing
 
 
 def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.AssetKey] | None:
@@ -240,7 +252,8 @@ def _findings(result: dg.ExecuteInProcessResult, severity: dg.AssetCheckSeverity
     # on a range a summary without a partition follows the days' own results
     summed_up = {check.asset_check_key for check in checks if check.partition is None}
     told_apart = [check for check in checks if check.partition is None or check.asset_check_key not in summed_up]
-    failed = [check for check in told_apart if not check.passed]
+    # whether the newest day is there is no matter of the run
+    failed = [check for check in told_apart if not check.passed and check.check_name != NEWEST_CHECK]
     told = [(check, each) for check in failed if check.severity is severity for each in _found(check)]
     causes = {each["day"] for _, each in told if not each["follows"]}
     for check, each in told:

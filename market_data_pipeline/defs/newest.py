@@ -36,29 +36,30 @@ def newest_day_check(names: Sequence[str]) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=AVAILABILITY.name,
         name=CHECK,
-        description="The newest day that is due (09:00 UTC on the next) is there, of every asset. A lake without any "
-        f"of the {_KEPT} days before is not kept from day to day, and passes.",
+        description="The newest day that is due (09:00 UTC on the next) is there, of every asset that is kept from day "
+        f"to day: that has any of the {_KEPT} days before.",
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         due = newest_due(datetime.now(UTC))
         instance = context.op_execution_context.instance
-        missing = [name for name in names if not _any_of(instance, name, [due])]
-        kept = not missing or _any_of(instance, AVAILABILITY.name, list(days_between(due - _KEPT * DAY, due - DAY)))
+        before = list(days_between(due - _KEPT * DAY, due - DAY))
+        without = [name for name in names if not _any_of(instance, name, [due])]
+        missing = [name for name in without if _any_of(instance, name, before)]
         return dg.AssetCheckResult(
-            passed=not missing or not kept,
+            passed=not missing,
             severity=dg.AssetCheckSeverity.WARN,
-            description=_told(due, missing, kept=kept),
-            metadata={"newest_day": due.isoformat(), "assets_without_it": len(missing) if kept else 0},
+            description=_told(due, missing, kept=len(names) - len(without) + len(missing)),
+            metadata={"newest_day": due.isoformat(), "assets_without_it": len(missing)},
         )
 
     return check
 
 
-def _told(due: date, missing: Sequence[str], *, kept: bool) -> str:
+def _told(due: date, missing: Sequence[str], *, kept: int) -> str:
+    if not kept:
+        return f"not kept from day to day: neither {due} nor any of the {_KEPT} days before is there"
     if not missing:
         return f"{due} is there"
-    if not kept:
-        return f"not kept from day to day: none of the {_KEPT} days before {due} is there"
     others = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     return (
         f"{due} is missing of {', '.join(missing[:_SHOWN])}{others}: see how its run ended, or start it: "

@@ -59,33 +59,42 @@ _TECHNICAL = {
         for side in ("ask", "bid")
     },
 }
-_TICKER, _LIQUIDATION = "derivative_ticker", "liquidations"
+_TICKER, _LIQUIDATION, _TRADED = "derivative_ticker", "liquidations", "ohlcv.close ohlcv.trade_count"
 _QUOTES = ("type", "strike_price", "expiration", "bid_iv", "ask_iv", "mark_iv", "delta", "underlying_price")
 _SURFACE = " ".join(f"options_chain.{name}" for name in _QUOTES)
 _FUNDAMENTAL = {
     **dict.fromkeys(_ROWS_OF.split(), "ohlcv.timestamp"),
-    **{name: f"{_TICKER}.{name}" for name in ("funding_rate", "predicted_funding_rate", "open_interest")},
+    # the rate of a funding that has taken place is not that of the next one
+    **{name: f"{_TICKER}.{name} {_TICKER}.funding_timestamp" for name in ("funding_rate", "predicted_funding_rate")},
+    "open_interest": f"{_TICKER}.open_interest",
     "hours_to_funding": f"{_TICKER}.funding_timestamp",
     "open_interest_change": f"{_TICKER}.open_interest",
     "mark_premium": f"{_TICKER}.mark_price {_TICKER}.index_price",
-    "basis": f"ohlcv.close {_TICKER}.index_price",
-    "annualised_basis": f"ohlcv.close {_TICKER}.index_price instruments.expiry",
-    "spot_basis": "ohlcv.close",
-    "annualised_spot_basis": "ohlcv.close instruments.expiry",
+    # a candle without a trade has no price to compare
+    "basis": f"{_TRADED} {_TICKER}.index_price",
+    "annualised_basis": f"{_TRADED} {_TICKER}.index_price instruments.expiry",
+    "spot_basis": _TRADED,
+    "annualised_spot_basis": f"{_TRADED} instruments.expiry",
     **{f"{side}_liquidation_count": f"{_LIQUIDATION}.side" for side in ("long", "short")},
     **{f"{side}_liquidation_volume": f"{_LIQUIDATION}.side {_LIQUIDATION}.amount" for side in ("long", "short")},
     **{f"liquidation_volume_{way}": f"{_LIQUIDATION}.amount {_TICKER}.open_interest" for way in ("rising", "falling")},
     **dict.fromkeys(("atm_iv_30d", "term_slope_30d", "atm_iv_nearest"), _SURFACE),
     **dict.fromkeys(("skew_25d_30d", "skew_25d_nearest"), _SURFACE),
     "nearest_expiry_days": "options_chain.expiration",
-    "put_call_open_interest": "options_chain.type options_chain.open_interest",
+    "put_call_open_interest": " ".join(
+        f"options_chain.{name}" for name in ("type", "strike_price", "expiration", "open_interest")
+    ),
 }
 _OBSERVED = {
     "observed_data_types": "ticks.timestamp",
     "observed_timeframes": "ohlcv.timestamp",
     "observed": "ticks.timestamp ohlcv.timestamp features.timestamp",
-    "ticks_lawful": "ticks.timestamp trades.side trades.price trades.amount",
-    "candles_lawful": "ohlcv.open ohlcv.high ohlcv.low ohlcv.close ohlcv.volume",
+    "ticks_lawful": "ticks.timestamp "
+    + " ".join(f"{name}.{column}" for name in ("trades", "liquidations") for column in ("side", "price", "amount")),
+    "candles_lawful": " ".join(
+        f"ohlcv.{name}"
+        for name in ["timestamp", "close_time", "open", "high", "low", "close", "volume", "trade_count", "buy_volume"]
+    ),
 }
 _GROUPS: Mapping[str, tuple[str, Sequence[str]]] = {
     "ohlcv": ("ohlcv_*", _CANDLES),
@@ -143,21 +152,22 @@ def _features(name: str, recipe: Recipe) -> Mapping[str, str]:
         return _TECHNICAL
     if name == "fundamental_features":
         return _FUNDAMENTAL
+    if name != "ml_signals":
+        raise KeyError(f"{name}: tell in defs/origins.py what its columns are made from")
     scored = candles(recipe.timeframe.name)
     features = [DATASETS[each] for each in ("technical_features", "fundamental_features")]
     having = {column.name: each.name for each in (scored, *reversed(features)) for column in each.columns}
     having |= {column.name: scored.name for column in scored.columns}
     seen = dict.fromkeys(column for each in INPUTS for column in each.columns)
     inputs = " ".join(f"{having[column]}.{column}" for column in seen)
-    labels = f"{scored.name}.timestamp {scored.name}.close"
+    # what a label says of a candle, and whether it may be learned from
+    labels = [*(f"{scored.name}.{name}" for name in ("timestamp", "high", "low", "close", "trade_count"))]
+    labels.append("technical_features.realised_volatility_20")
+    learned = " ".join([inputs, *labels])
     row = dict.fromkeys(_ROWS_OF.split(), f"{scored.name}.timestamp")
     return row | {
-        "probability": inputs,
-        "position": inputs,
-        "model": f"{inputs} {labels}",
-        "train_from": labels,
-        "train_to": labels,
-        "train_rows": labels,
+        **dict.fromkeys(("probability", "position", "model"), learned),
+        **dict.fromkeys(("train_from", "train_to", "train_rows"), " ".join(labels)),
     }
 
 

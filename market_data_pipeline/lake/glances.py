@@ -5,9 +5,11 @@ are small enough.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +25,7 @@ from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.stores.parallel import in_parallel
 from market_data_pipeline.lake.writer import WriteReport
 from market_data_pipeline.model.datasets import DATASETS, TIMEFRAMES, Dataset, Kind
-from market_data_pipeline.model.errors import MarketDataError
-from market_data_pipeline.model.windows import DAY, Window, midnight
+from market_data_pipeline.model.windows import DAY, Window, days_between, midnight
 from market_data_pipeline.transforms.pictures import DAYS, Picture, heat_map, needed, picture, reach
 
 log = logging.getLogger(__name__)
@@ -62,28 +63,30 @@ class Glance:
 
 
 def glances(store: ObjectStore, report: WriteReport) -> dict[date, Glance]:
-    """A glance at each day of a run; days that cannot be read just now have an empty one, which is logged."""
+    """A glance at each day of a run; what cannot be shown is left out, which is logged."""
     files: dict[date, list[DayFile]] = {day: [] for day in report.landed}
     for file in report.files:
         if file.span.rows and file.day in files:
             files[file.day].append(file)
-    days = sorted(files)
-    maps = _maps(store, report.dataset, days) if report.dataset.kind is Kind.AVAILABILITY and days else {}
+    dataset, days = report.dataset, sorted(files)
+    look = partial(_looked_at, store, dataset)
+    found = dict(zip(days, in_parallel(store, lambda day: look(files[day]), days), strict=True))
+    if dataset.kind is Kind.AVAILABILITY:
+        with _shown_or_not(f"{dataset.name} of {len(days)} days"):
+            for day, maps in _maps(store, dataset, days):
+                listed = [row for each in maps for row in each.listed]
+                gaps = next((each.gaps for each in maps if each.day == day), {})
+                found[day] = replace(found[day], picture=heat_map(listed, day), gaps=gaps)
+    return found
 
-    def glance(day: date) -> Glance:
-        if not files[day]:
-            return Glance()
-        try:
-            shown = _shown(store, report.dataset, _chosen(files[day], len(needed(report.dataset))))
-            if day in maps:
-                listed = [row for at in maps for row in maps[at].listed]
-                return replace(shown, picture=heat_map(listed, day), gaps=maps[day].gaps)
-        except Exception as error:  # whatever it is: rows are judged by the checks, and a picture must not fail a run
-            log.warning("%s of %s cannot be shown: %s", report.dataset.name, day, error)
-            return Glance()
-        return shown
 
-    return dict(zip(days, in_parallel(store, glance, days), strict=True))
+@contextmanager
+def _shown_or_not(what: str) -> Iterator[None]:
+    """Goes on whatever fails: rows are judged by the checks, and what is shown of them must not fail a run."""
+    try:
+        yield
+    except Exception as error:  # the oddest of numbers, and files that were written long ago
+        log.warning("%s cannot be shown: %s", what, error)
 
 
 def _chosen(files: Sequence[DayFile], columns: int) -> DayFile:
@@ -94,23 +97,40 @@ def _chosen(files: Sequence[DayFile], columns: int) -> DayFile:
     return min(files, key=lambda file: file.span.rows)
 
 
+def _looked_at(store: ObjectStore, dataset: Dataset, files: Sequence[DayFile]) -> Glance:
+    columns, found = needed(dataset), Glance()
+    if files:
+        file = _chosen(files, len(columns))
+        with _shown_or_not(f"{dataset.name} of {file.day}"):
+            first, rows, part = _read(store, dataset, file, columns)
+            found = Glance(first)
+            if rows is not None and file.instrument:
+                whose = f"{file.instrument.id}{part}"
+                found = replace(found, picture=picture(dataset, file.day, whose, rows))
+    return found
+
+
 @whole
-def _shown(store: ObjectStore, dataset: Dataset, file: DayFile) -> Glance:
-    columns = needed(dataset)
+def _read(
+    store: ObjectStore, dataset: Dataset, file: DayFile, columns: Sequence[str]
+) -> tuple[list[dict[str, object]], pa.Table | None, str]:
+    """The first rows of a file, those that a picture is drawn from, and a word on it where that is a part of them."""
+    part = ""
     with opened(store, dataset.path(dataset.layouts[0], file.day, file.instrument)) as found:
         first = _first_rows(found, dataset)
         if not columns or file.instrument is None:
-            return Glance(first)
+            return first, None, part
         if reach(dataset) <= DAY:
             groups = found.num_row_groups
             most = min(groups, max(1, groups * _VALUES // (file.span.rows * len(columns))))
             rows = read_columns(found, columns, sorted({at * groups // most for at in range(most)}))
+            part = f" ({most} of {groups} parts)" if most < groups else ""
     if reach(dataset) > DAY:  # of long candles those of the days before are drawn as well
         end = midnight(file.day) + DAY
         rows = stored_rows(store, dataset, file.instrument, Window(end - reach(dataset), end), columns)
     if "timeframe" in columns:
         rows = rows.filter(pc.equal(rows.column("timeframe").cast(pa.string()), _FINEST))
-    return Glance(first, picture(dataset, file.day, file.instrument.id, rows))
+    return first, rows, part
 
 
 def _first_rows(found: pq.ParquetFile, dataset: Dataset) -> list[dict[str, object]]:
@@ -125,25 +145,40 @@ def _first_rows(found: pq.ParquetFile, dataset: Dataset) -> list[dict[str, objec
 class _Map:
     """Of a stored map: the instruments with the rows of their ticks, and the gaps of each dataset."""
 
-    listed: Sequence[tuple[date, str, int | None]]
+    day: date
+    listed: Sequence[tuple[date, str, int]]
     gaps: Mapping[str, int]
 
 
-def _maps(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> dict[date, _Map]:
-    """The maps of some days and of those before them that a picture shows, as far as they are there."""
-    found = list(stored_days(store, dataset, days[0] - (DAYS - 1) * DAY, days[-1]))
-    read = in_parallel(store, lambda each: _map(store, each), found)
-    return {each.day: told for each, told in zip(found, read, strict=True) if told}
+def _maps(store: ObjectStore, dataset: Dataset, days: Sequence[date]) -> Iterator[tuple[date, list[_Map]]]:
+    """For each day its map and those of the days before it that a picture shows, as far as they are there.
+
+    No more are held than one picture shows.
+    """
+    if not days:
+        return
+    stored = {each.day: each for each in stored_days(store, dataset, days[0] - (DAYS - 1) * DAY, days[-1])}
+    held: dict[date, _Map] = {}
+    for day in days:
+        shown = [at for at in days_between(day - (DAYS - 1) * DAY, day) if at in stored]
+        lacking = [stored[at] for at in shown if at not in held]
+        held |= {each.day: each for each in in_parallel(store, partial(_map_or_nothing, store), lacking)}
+        held = {at: held[at] for at in shown}
+        yield day, list(held.values())
+
+
+def _map_or_nothing(store: ObjectStore, at: DayObject) -> _Map:
+    """A map; one that cannot be read, or was written before its columns were these, has nothing to show."""
+    read: list[_Map] = []
+    with _shown_or_not(f"the map of {at.day}"):
+        read.append(_map(store, at))
+    return read[0] if read else _Map(at.day, (), {})
 
 
 @whole
-def _map(store: ObjectStore, at: DayObject) -> _Map | None:
-    try:
-        with opened(store, at.info.key) as file:
-            rows = read_columns(file, ["instrument_id", "observed"])
-    except MarketDataError as error:
-        log.warning("the map of %s cannot be shown: %s", at.day, error)
-        return None
+def _map(store: ObjectStore, at: DayObject) -> _Map:
+    with opened(store, at.info.key) as file:
+        rows = read_columns(file, ["instrument_id", "observed"])
     names = rows.column("instrument_id").cast(pa.string()).to_pylist()
     observed = rows.column("observed").combine_chunks()
     told = observed.flatten()
@@ -156,4 +191,4 @@ def _map(store: ObjectStore, at: DayObject) -> _Map | None:
     )
     gaps = np.asarray(told.field("gaps"))
     sums = {str(name): int(gaps[datasets == name].sum()) for name in sorted(set(datasets))}
-    return _Map([(at.day, name, int(count)) for name, count in zip(names, counts, strict=True)], sums)
+    return _Map(at.day, [(at.day, name, int(count)) for name, count in zip(names, counts, strict=True)], sums)

@@ -31,6 +31,7 @@ _PATTERNS = {
     "base_asset": r"[A-Z0-9]+",
     "quote_asset": r"[A-Z0-9]+",
 }
+_CAPITALS = {"base_asset", "quote_asset"}
 _OF_DATASET = {"dataset", "data_type", "timeframe"}
 _OF_TIME = {"year", "month", "day"}
 _HIVE = re.compile(r"(?:^|/)(?:[A-Za-z_]\w*=[^/]*/|(?:year|month|day|date|venue|data_type)=)")
@@ -204,8 +205,8 @@ class Layout:
         try:
             named = fields.get("instrument_id")
             known = dict(instrument_fields(Instrument.parse(named))) if named else {}
-            lower = {name: value.lower() for name, value in fields.items()}
-            spelled = self.format(_day_of(fields), **(lower | known))
+            cased = {name: value.upper() if name in _CAPITALS else value.lower() for name, value in fields.items()}
+            spelled = self.format(_day_of(fields), **(cased | known))
         except (LayoutError, ValueError):
             return None
         return spelled if spelled != path and spelled.lower() == path.lower() else None

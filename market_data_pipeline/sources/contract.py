@@ -49,8 +49,8 @@ class Source(Protocol):
         """
         ...
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
-        """Of some days those of which the source has, or should have, something of a data type; no tick is read for it.
+    def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
+        """Of some days those of which the source has, or should have, something; no tick is read for it.
 
         Raises:
             SourceError: the source as a whole cannot be used.

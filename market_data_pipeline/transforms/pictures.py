@@ -27,6 +27,8 @@ from market_data_pipeline.transforms.drawing import (
     svg,
 )
 
+AT_ONCE = 1_000
+"""How many letters the UI shows where they stand; longer text opens in a window."""
 MARKS = 24
 """How many marks are drawn beside each other: the hours of a day, or so many longer candles."""
 DAYS = 31
@@ -34,6 +36,7 @@ DAYS = 31
 _HOUR = timedelta(hours=1)
 _UPPER, _LOWER, _ALL = Strip(2, 66), Strip(74, 24), Strip(2, 95)
 _BINS = 24
+_HARDLY = 1e-9
 _INSTRUMENTS = 24
 _HISTOGRAMS = {
     "technical_features": ("log_return", "rsi_14", "buy_share", "book_spread_bps"),
@@ -94,9 +97,9 @@ def needed(dataset: Dataset) -> tuple[str, ...]:
             return ("timestamp", "open", "high", "low", "close", "volume")
         case Kind.FEATURES if dataset.name in _HISTOGRAMS:
             return ("timeframe", "timestamp", *_HISTOGRAMS[dataset.name])
-        case Kind.FEATURES:
+        case Kind.FEATURES if dataset.name == "ml_signals":
             return ("timestamp", "probability", "position")
-        case Kind.TICKS:
+        case Kind.TICKS if dataset.name in _TICKS:
             return ("timestamp", *_TICKS[dataset.name][0])
         case _:
             return ()
@@ -139,13 +142,18 @@ def heat_map(listed: Sequence[tuple[date, str, int | None]], day: date) -> Pictu
             ticks.setdefault(name, [0] * DAYS)[number] = rows or 0
     if not there:
         return None
-    # those with the most ticks; what they are drawn under each other by is their name
-    shown = sorted(sorted(ticks, key=lambda name: (-sum(ticks[name]), name))[:_INSTRUMENTS])
-    seen = [[bool(rows) for rows in ticks[name]] for name in shown]
-    paths = [cells(_ALL, [there[name] for name in shown], QUIET), cells(_ALL, seen, UP)]
-    of = f"{len(shown)} of {len(there)}" if len(shown) < len(there) else f"{len(shown)}"
-    words = f"{of} instruments by name, {DAYS} days to {day}: grey is listed, green has ticks"
-    return _drawn(words, paths)
+    busiest = sorted(ticks, key=lambda name: (-sum(ticks[name]), name))
+    # the more there is to see, the fewer instruments go into a picture that is shown at once
+    for count in range(min(_INSTRUMENTS, len(busiest)), 0, -1):
+        shown = sorted(busiest[:count])
+        seen = [[bool(rows) for rows in ticks[name]] for name in shown]
+        unseen = [[at and not rows for at, rows in zip(there[name], ticks[name], strict=True)] for name in shown]
+        of = f"{count} of {len(there)}" if count < len(there) else f"{count}"
+        words = f"{of} instruments, {DAYS} days: grey is listed, green has ticks"
+        found = _drawn(words, [cells(_ALL, unseen, QUIET), cells(_ALL, seen, UP)])
+        if found and len(found.markdown) < AT_ONCE:
+            break
+    return found
 
 
 def _candles(dataset: Dataset, day: date, whose: str, rows: pa.Table) -> Picture | None:
@@ -237,7 +245,8 @@ def _histograms(whose: str, rows: pa.Table, names: Sequence[str]) -> Picture | N
     for name in names:
         known = _reals(rows, name)
         known = known[~np.isnan(known)]
-        if len(known) and known.min() < known.max():
+        # of values that hardly differ there is no spread to be seen
+        if len(known) and np.ptp(known) > _HARDLY * np.abs(known).max():
             spread[name] = known
     shown = list(spread)[:_MOST_HISTOGRAMS]
     if not shown:
@@ -246,7 +255,9 @@ def _histograms(whose: str, rows: pa.Table, names: Sequence[str]) -> Picture | N
     high = 96 // len(shown)
     for number, (name, colour) in enumerate(zip(shown, (UP, BLUE, QUIET), strict=False)):
         low, top = np.quantile(spread[name], (0.01, 0.99))
-        counts, _ = np.histogram(spread[name], _BINS, (low, top) if low < top else None)
+        if top - low <= _HARDLY * np.abs(spread[name]).max():
+            low, top = spread[name].min(), spread[name].max()
+        counts, _ = np.histogram(spread[name], _BINS, (low, top))
         paths.append(columns(Strip(2 + number * high, high - 3), counts.astype(float), colour))
         words.append(f"{name} {low:.4g} to {top:.4g}")
     return _drawn(f"{whose} {'; '.join(words)}", paths)

@@ -60,7 +60,7 @@ class SmallSource:
         }
         yield pa.RecordBatch.from_arrays([columns[name] for name in TRADES.own_schema.names], schema=TRADES.own_schema)
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
         return set(days) if data_type in self.data_types else set()
 
     def describe(self, data_type: str) -> str:

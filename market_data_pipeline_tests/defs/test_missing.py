@@ -10,9 +10,10 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from market_data_pipeline.defs import missing
-from market_data_pipeline.defs.missing import AT_ONCE, TIMES, Asked, lacking
+from market_data_pipeline.defs.lineage import lineage
+from market_data_pipeline.defs.missing import AT_ONCE, LONGEST, TIMES, Asked, lacking
 from market_data_pipeline.model.errors import SourceError
-from market_data_pipeline.model.instruments import Instrument
+from market_data_pipeline.model.instruments import Instrument, Selection
 from market_data_pipeline.model.windows import DAY, as_day, days_between
 from market_data_pipeline.settings import Automatic, Settings
 from market_data_pipeline_tests.defs.running import Pipeline, SmallSource, pipeline
@@ -30,10 +31,10 @@ class Gappy(SmallSource):
     without: set[date] = field(default_factory=set)
     broken: bool = False
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
         if self.broken:
             raise SourceError("the vendor does not answer")
-        return super().days_with(data_type, days) - self.without
+        return super().days_with(data_type, days, selection) - self.without
 
 
 class Clock:
@@ -138,11 +139,60 @@ def test_what_has_come_is_forgotten(running: Pipeline) -> None:
     assert Asked.load(done.cursor) == Asked()
 
 
-def test_a_day_whose_map_is_missing_is_asked_for(running: Pipeline, source: Gappy) -> None:
+NAMES = ["trades", "liquidations", "ohlcv_1m", "ohlcv_5m", "available_instruments"]
+
+
+def lacks(running: Pipeline, source: SmallSource, newest: date = NEWEST, start: date = date(2019, 1, 1)) -> object:
+    settings = Settings(start=start)
+    return lacking(running.instance, settings, source, lineage(settings.signals), NAMES, newest)
+
+
+def test_a_day_whose_map_is_missing_is_asked_for_the_map_alone(running: Pipeline, source: Gappy) -> None:
     record(running, days_between(FIRST, NEWEST))
-    assert lacking(running.instance, source, NEWEST) == []
+    assert lacks(running, source) == {}
     record(running, [NEWEST + DAY], ["trades"])
-    assert lacking(running.instance, source, NEWEST + DAY) == [NEWEST + DAY]
+    assert lacks(running, source, NEWEST + DAY) == {"available_instruments": [NEWEST + DAY]}
+
+
+def test_what_the_lake_never_had_is_not_asked_for(running: Pipeline, source: Gappy) -> None:
+    source.data_types = ("trades", "liquidations")
+    record(running, days_between(FIRST, NEWEST - DAY), ["trades", "ohlcv_1m"])
+    assert lacks(running, source) == {"trades": [NEWEST], "ohlcv_1m": [NEWEST]}
+    record(running, [NEWEST], ["trades", "ohlcv_1m"])
+    assert lacks(running, source) == {}
+
+
+def test_a_type_that_the_lake_has_is_asked_for_with_what_follows_from_it(running: Pipeline, source: Gappy) -> None:
+    source.data_types = ("trades", "liquidations")
+    record(running, days_between(FIRST, NEWEST), ["trades", "ohlcv_1m", "available_instruments"])
+    record(running, days_between(FIRST, NEWEST - DAY), ["liquidations"])
+    assert lacks(running, source) == {"liquidations": [NEWEST], "available_instruments": [NEWEST]}
+
+
+def test_long_holes_and_days_that_are_no_partitions_are_left_alone(running: Pipeline, source: Gappy) -> None:
+    old = NEWEST - (LONGEST + 3) * DAY
+    record(running, [old, NEWEST - DAY], ["trades"])
+    assert lacks(running, source) == {"trades": [NEWEST]}  # LONGEST + 1 days between them
+    record(running, [old + DAY], ["trades"])
+    assert lacks(running, source)["trades"] == [*days_between(old + 2 * DAY, NEWEST - 2 * DAY), NEWEST]
+    assert lacks(running, source, start=NEWEST)["trades"] == [NEWEST]
+    assert lacks(running, source, newest=NEWEST + LONGEST * DAY)["trades"][-1] == NEWEST - 2 * DAY
+
+
+def test_a_run_takes_no_more_days_than_the_settings_allow(
+    tmp_path: Path, source: Gappy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing, "datetime", Clock)
+    with pipeline(Settings(lake=str(tmp_path), days_per_run=2), source) as running:
+        record(running, [FIRST])
+        assert len(asked_for(tick(running))) == 2
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "[]", "3", '{"2024-08-11": 3}', '{"2024-08-11": ["a", "b"]}', '{"1": [1, "x"]}']
+)
+def test_a_cursor_that_cannot_be_read_counts_as_none(cursor: str) -> None:
+    assert Asked.load(cursor) == Asked()
 
 
 def test_it_waits_while_runs_go_on_and_for_a_source_that_does_not_answer(running: Pipeline, source: Gappy) -> None:

@@ -70,4 +70,13 @@ def test_a_missing_newest_day_is_a_warning_that_says_what_to_do(running: Pipelin
 def test_one_asset_that_lacks_it_is_named(running: Pipeline) -> None:
     assert running.run(NEWEST - DAY, NEWEST).clean
     running.instance.wipe_assets([dg.AssetKey("ohlcv_4h")])
+    assert looked_at(running).passed  # it is not kept any more
+    assert running.run(NEWEST - DAY, assets=["ohlcv_4h"]).clean
     assert f"{NEWEST} is missing of ohlcv_4h:" in str(looked_at(running).description)
+
+
+def test_a_lake_of_some_assets_is_looked_at_for_these(running: Pipeline) -> None:
+    assert running.run(NEWEST - DAY, assets=["trades", "ohlcv_1m"]).clean
+    assert f"{NEWEST} is missing of trades, ohlcv_1m: " in str(looked_at(running).description)
+    outcome = running.run(NEWEST - DAY, assets=["available_instruments"])
+    assert outcome.notes == ()  # a run of another day has nothing to do with it

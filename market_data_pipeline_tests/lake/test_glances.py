@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from market_data_pipeline.lake import glances as glances_module
@@ -76,6 +77,40 @@ def test_where_all_are_too_large_some_row_groups_are_read(
     )
     assert glances(lake, report)[DAY].picture.words.startswith(SMALL.id)
     assert read == [[0]]
+
+
+def test_a_picture_of_a_part_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = open_store(tmp_path)
+    many = write_days(lake, TRADES, [DAY], Selection(), [trades(LARGE, 3 * TRADES.row_group_rows)])
+    assert glances(lake, many)[DAY].picture.words.startswith(f"{LARGE.id} 100 to")
+    monkeypatch.setattr(glances_module, "_VALUES", 3 * TRADES.row_group_rows)
+    assert glances(lake, many)[DAY].picture.words.startswith(f"{LARGE.id} (1 of 3 parts) 100 to")
+
+
+def test_a_picture_that_fails_leaves_the_rows(
+    lake: ObjectStore, report: WriteReport, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("odd")
+
+    monkeypatch.setattr(glances_module, "picture", fails)
+    with caplog.at_level(logging.WARNING):
+        shown = glances(lake, report)[DAY]
+    assert len(shown.rows) == 5
+    assert shown.picture is None
+    assert "cannot be shown: odd" in caplog.text
+
+
+def test_a_map_that_was_written_long_ago_has_nothing_to_show(lake: ObjectStore) -> None:
+    maps = DATASETS["available_instruments"]
+    path = Path(lake.uri) / maps.path(maps.layouts[0], DAY)
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"instrument_id": ["x"], "observed": [[{"dataset": "trades", "rows": 1}]]}), path)
+    found = list(glances_module._maps(lake, maps, [DAY, DAY + timedelta(days=1)]))
+    assert [(day, [each.listed for each in held]) for day, held in found] == [
+        (DAY, [()]),
+        (DAY + timedelta(days=1), [()]),
+    ]
 
 
 def test_a_day_that_cannot_be_read_has_an_empty_glance_and_a_line_in_the_log(

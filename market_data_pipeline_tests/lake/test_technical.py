@@ -71,7 +71,7 @@ def test_every_layout_holds_the_same_rows_in_order(ground: Ground) -> None:
     fill(ground.store, DAYS[2:5])
     told = materialize(ground.store, DAYS[2:5])
     rows = assert_layouts_agree(ground.store)
-    assert rows["technical_features"] == 3 * 2 * (1440 + 288 + 96 + 24 + 6 + 1)
+    assert rows["technical_features"] == 3 * 2 * sum(ONE_DAY // timeframe.length for timeframe in TIMEFRAMES.values())
     Look(ground).assert_layouts_agree([FEATURES])
     found = MarketDataLake(store=ground.store).features(None, "technical_features", DAYS[2], DAYS[5])
     names = ("instrument_id", *FEATURES.order)

@@ -306,7 +306,7 @@ def test_a_layout_says_what_lies_under_its_paths() -> None:
         for dataset, layout in PLACES
         if dataset.name in {"trades", "ohlcv_1m", "available_instruments"}
     }
-    assert told == {
+    promised = {
         ("trades", "by_date"): (True, True, ("instrument_id",)),
         ("trades", "by_venue"): (True, True, ("instrument_id", "venue")),
         ("trades", "by_type"): (True, True, ("instrument_id", "instrument_type")),
@@ -318,6 +318,7 @@ def test_a_layout_says_what_lies_under_its_paths() -> None:
         ("available_instruments", "by_venue"): (False, False, ("venue",)),
         ("available_instruments", "by_instrument_type"): (False, False, ("instrument_type",)),
     }
+    assert told.items() >= promised.items()
 
 
 @places

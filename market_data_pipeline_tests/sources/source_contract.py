@@ -30,6 +30,8 @@ class SourceContract:
     day: date
     empty_day: date
     everything = Selection()
+    told_ahead = True
+    """Whether the source knows, before it is read, that it has something of the day."""
 
     @pytest.fixture
     def source(self) -> Source:
@@ -95,9 +97,11 @@ class SourceContract:
         assert list(source.files(self.data_type, self.empty_day, self.everything)) == []
 
     def test_tells_the_days_that_it_has(self, source):
-        assert self.day in source.days_with(self.data_type, [self.empty_day, self.day])
-        assert source.days_with("no_such_type", [self.day]) == set()
-        assert source.days_with(self.data_type, []) == set()
+        told = source.days_with(self.data_type, [self.empty_day, self.day], self.everything)
+        assert told <= {self.empty_day, self.day}
+        assert (self.day in told) is self.told_ahead
+        assert source.days_with("no_such_type", [self.day], self.everything) == set()
+        assert source.days_with(self.data_type, [], self.everything) == set()
 
     def test_every_instrument_has_a_contract(self, source, files):
         assert all(isinstance(source.contract(file.instrument), Contract) for file in files)

@@ -35,6 +35,7 @@ class TestContract(SourceContract):
     data_type = KIND
     day = THE_DAY
     empty_day = date(2018, 12, 31)
+    told_ahead = False
 
     @pytest.fixture
     def source(self):

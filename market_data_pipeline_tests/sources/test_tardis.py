@@ -104,6 +104,7 @@ class TestTardis(SourceContract):
     day = DAY
     empty_day = date(2018, 12, 1)
     everything = Selection.of("binance*:*:*-*t")
+    told_ahead = False  # without a key only the first day of a month can be had
 
     @pytest.fixture(params=[10**9, 0], ids=["cache", "no cache"])
     def source(self, vendor, client, request):
@@ -112,6 +113,12 @@ class TestTardis(SourceContract):
         for venue in ("binance-us", "binance-delivery", "binance-options", "binance-european-options"):
             put_exchange(vendor, venue)
         return client(cache_bytes=request.param)
+
+
+def test_with_a_key_there_is_every_day_and_without_one_the_first_of_each_month(client):
+    first, second = date(2024, 8, 1), date(2024, 8, 2)
+    assert client().days_with("trades", [first, second], Selection()) == {first}
+    assert client(tardis_key="key").days_with("trades", [first, second], Selection()) == {first, second}
 
 
 @pytest.mark.parametrize("cache_bytes", [10**9, 0])

@@ -1,6 +1,7 @@
 """Pictures of a day: the marks stand where the numbers say, and the whole is short enough to be shown at once."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import date, timedelta
 from urllib.parse import unquote
 
@@ -166,13 +167,44 @@ def test_the_heat_map_has_the_instruments_with_the_most_ticks_in_order_of_their_
     listed = [(first + number * DAY, name, rows) for number in range(DAYS) for name, rows in (("b", 5), ("a", 0))]
     listed += [(first - DAY, "gone", 9), (TODAY + DAY, "later", 9)]
     shown = heat_map(listed, TODAY)
-    there, ticks = drawing(shown).findall("{http://www.w3.org/2000/svg}path")
-    assert there.get("d") == "M0,25.8h96M0,73.2h96"
-    assert ticks.get("d") == "M0,73.2h96"
-    assert shown.words.startswith(f"2 instruments by name, 31 days to {TODAY}")
+    unseen, ticks = drawing(shown).findall("{http://www.w3.org/2000/svg}path")
+    assert (unseen.get("stroke"), unseen.get("d")) == ("gray", "M0,25.8h96")
+    assert (ticks.get("stroke"), ticks.get("d")) == ("teal", "M0,73.2h96")
+    assert shown.words.startswith("2 instruments, 31 days")
     assert heat_map([], TODAY) is None
     many = [(TODAY - back * DAY, f"i{number:03}", number) for back in range(0, DAYS, 2) for number in range(300)]
-    assert heat_map(many, TODAY).words.startswith("24 of 300 instruments")
+    fitting = heat_map(many, TODAY)
+    assert int(fitting.words.split()[0]) < 24
+    assert "of 300 instruments" in fitting.words
+    assert len(fitting.markdown) < SHOWN_AT_ONCE
+
+
+@pytest.mark.parametrize("share", [1.0, 0.97, 0.7, 0.5])
+def test_a_heat_map_with_gaps_is_shown_at_once_too(share: float) -> None:
+    draw = np.random.default_rng(1)
+    listed = [
+        (TODAY - back * DAY, f"i{number:03}", int(draw.random() < share))
+        for back in range(DAYS)
+        for number in range(100)
+    ]
+    shown = heat_map(listed, TODAY)
+    assert len(shown.markdown) < SHOWN_AT_ONCE
+    assert int(shown.words.split()[0]) >= (4 if share < 0.9 else 15)
+
+
+def test_of_features_that_hardly_differ_there_is_no_histogram() -> None:
+    rows = rows_of("technical_features")
+    nearly = np.full(rows.num_rows, 1 / 3)
+    nearly[::2] = np.nextafter(1 / 3, 1)
+    at = rows.column_names.index("buy_share")
+    shown = picture(DATASETS["technical_features"], TODAY, "x", rows.set_column(at, "buy_share", pa.array(nearly)))
+    assert "buy_share" not in shown.words
+    assert "rsi_14" in shown.words
+
+
+def test_a_dataset_that_nobody_draws_has_no_picture_and_needs_no_columns() -> None:
+    for name in ("trades", "ml_signals"):
+        assert needed(replace(DATASETS[name], name="mine")) == ()
 
 
 def test_a_picture_is_well_formed_whatever_is_left_out() -> None:

@@ -9,6 +9,13 @@ from market_data_pipeline_tests.defs.vendor_days import SYMBOLS, file_of, write_
 from market_data_pipeline_tests.ui.browser import opened_ui
 
 DAY = date(2024, 8, 8)
+_COLOUR = """element => {
+    for (let each = element; each; each = each.parentElement) {
+        const found = getComputedStyle(each).backgroundColor.match(/\\d+(\\.\\d+)?/g).map(Number);
+        if (found.length === 3 || found[3] > 0) return found.slice(0, 3);
+    }
+}"""
+"""The colour behind an element, as red, green and blue."""
 
 
 def test_a_day_and_a_range_are_materialized_by_the_buttons_and_seen(tmp_path: Path) -> None:
@@ -22,6 +29,8 @@ def test_a_day_and_a_range_are_materialized_by_the_buttons_and_seen(tmp_path: Pa
 
         ui.open(f"assets/ohlcv_1h?view=partitions&partition={DAY}")
         ui.wait_for("Materialized (1)")
+        red, green, blue = page.get_by_text("Materialized", exact=True).last.evaluate(_COLOUR)
+        assert green > max(red, blue)
         picture = page.locator("td img").first
         picture.wait_for()
         assert picture.get_attribute("src").startswith("data:image/svg+xml,")

@@ -63,7 +63,7 @@ class BinanceSource:
         markets = [Market(venue) for venue in venues_meant(selection, [market.value for market in Market])]
         return chain.from_iterable(self._files(market, day, selection) for market in markets)
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], _: Selection) -> set[date]:
         """Every day should have trades: which symbols had any is known by asking for each."""
         return set(days) if data_type in self.data_types else set()
 

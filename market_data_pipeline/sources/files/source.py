@@ -75,13 +75,9 @@ class FilesSource:
         found = {day: state(files.get((data_type, day), [])) for day in days}
         return {day: told for day, told in found.items() if told}
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
-        """The days of which the folder holds a file.
-
-        Raises:
-            SourceError: the folder is missing or cannot be read.
-        """
-        return set(days).intersection(self._listing().days(data_type))
+    def days_with(self, data_type: str, days: Iterable[date], selection: Selection) -> set[date]:
+        """The days of which the folder holds a file of the selection; raises as `states` does."""
+        return set(self.states(data_type, days, selection))
 
     def describe(self, data_type: str) -> str:
         """What the folder holds, in one line: `… holds trades for 3 days, 2024-08-06 to 2024-08-08`.

@@ -83,7 +83,7 @@ class SampleSource:
                 if kind.everyday or next(read(Rejects()), None) is not None:
                     yield DayRows(day, listed.instrument, self.name, read)
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], _: Selection) -> set[date]:
         """All days of its years, of what there is every day; of the rest nobody knows before it is made."""
         kind = _KINDS.get(data_type)
         return {day for day in days if kind and kind.everyday and FIRST_DAY <= day <= LAST_DAY}

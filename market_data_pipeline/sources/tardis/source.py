@@ -75,7 +75,7 @@ class TardisSource:
         venues = self._venues(selection)
         return chain.from_iterable(self._files(venue, data_type, day, selection) for venue in venues)
 
-    def days_with(self, data_type: str, days: Iterable[date]) -> set[date]:
+    def days_with(self, data_type: str, days: Iterable[date], _: Selection) -> set[date]:
         """Every day, with a key; without one the first of each month. Exchanges have different types on each."""
         return {day for day in days if data_type in self.data_types and (self._remote.tardis_key or day.day == 1)}
 
