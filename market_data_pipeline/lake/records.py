@@ -7,6 +7,7 @@ the record until it is made again, or its source no longer has it.
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -70,6 +71,16 @@ def read_record(store: ObjectStore, dataset: Dataset, day: date) -> dict[Place, 
     """
     record = MonthRecord.read(store, dataset, day)
     return record.sums() if record else None
+
+
+def recorded_days(store: ObjectStore, dataset: Dataset) -> list[date]:
+    """The days of which something is recorded, rising; of each month's record the footer alone is read."""
+    days: set[date] = set()
+    for info in store.list(RECORD.prefix(None, dataset=dataset.name)):
+        # a record that becomes empty meanwhile goes
+        with suppress(ObjectNotFound), opened(store, info.key, "`market-data repair` makes it anew") as file:
+            days.update(row_group_days(file.metadata))
+    return sorted(days)
 
 
 @dataclass(frozen=True)
