@@ -18,6 +18,7 @@ from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.windows import DAY, days_between, require_order
 from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import Day, console, plainly
+from market_data_pipeline.warehouse import bigquery
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +60,7 @@ def main() -> None:
     """
 
 
-for _command in (ls, coverage, show, export, sql):
+for _command in (ls, coverage, show, export, sql, bigquery):
     main.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from market_data_pipeline.lake.bigquery import Warehouse, require_cloud
 from market_data_pipeline.lake.stores import folder_at, open_store
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.model.datasets import AVAILABILITY_ROOT, CANDLE_ROOT, META_ROOT, TICK_ROOT, TIMEFRAMES
@@ -104,6 +105,16 @@ VARIABLES = (
         f"what runs by itself from the first start on, with commas, of {', '.join(Automatic)}; the UI can switch it",
     ),
     Variable("MARKET_DATA_WEBHOOK", "", 'where runs that failed are told of, by `{"text": …}`; empty for nowhere'),
+    Variable(
+        "MARKET_DATA_BIGQUERY",
+        "",
+        "`project.dataset` of BigQuery, where an asset keeps tables over the lake; empty for none",
+    ),
+    Variable(
+        "MARKET_DATA_BIGQUERY_CONNECTION",
+        "",
+        "the connection by which these read the buckets, `location.name`; empty where those who ask may read them",
+    ),
     Variable("STORAGE_EMULATOR_HOST", "", "a GCS test server, such as `http://127.0.0.1:9000`; without credentials"),
     Variable("DAGSTER_HOME", "", "Dagster's folder; empty for one of the project's own for each lake, in `.dagster/`"),
 )
@@ -135,6 +146,7 @@ class Settings:
     blocking: frozenset[Flaw] = frozenset()
     automatic: frozenset[Automatic] = frozenset()
     webhook: str = field(default="", repr=False)  # its address is mostly a secret
+    bigquery: Warehouse | None = None
     emulator: str = ""
 
     @classmethod
@@ -165,12 +177,24 @@ class Settings:
             blocking=_names(Flaw, "MARKET_DATA_QUALITY_BLOCKING", values),
             automatic=_names(Automatic, "MARKET_DATA_AUTOMATIC", values),
             webhook=_webhook(values["MARKET_DATA_WEBHOOK"]),
+            bigquery=_bigquery(values),
             emulator=values["STORAGE_EMULATOR_HOST"],
         )
 
     def open_store(self) -> ObjectStore:
         """The lake's store; raises SettingError where its address cannot be used."""
         return open_store(self.lake, self.buckets, emulator=self.emulator)
+
+
+def _bigquery(values: Mapping[str, str]) -> Warehouse | None:
+    named, connection = (values[f"MARKET_DATA_BIGQUERY{which}"] for which in ("", "_CONNECTION"))
+    if not named:
+        return None
+    try:
+        require_cloud(values["MARKET_DATA_LAKE"])
+        return Warehouse.of(named, connection)
+    except SettingError as error:
+        raise SettingError(f"MARKET_DATA_BIGQUERY is {named!r}: {error}") from error
 
 
 def _webhook(text: str) -> str:

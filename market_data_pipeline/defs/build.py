@@ -39,7 +39,7 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
     def status(automatic: Automatic) -> dg.DefaultSensorStatus:
         return sensor_status.RUNNING if automatic in settings.automatic else sensor_status.STOPPED
 
-    return dg.Definitions(
+    defs = dg.Definitions(
         assets=assets,
         asset_checks=[*build_checks(settings, opened), newest_day_check(made)],
         jobs=[job],
@@ -58,6 +58,11 @@ def build_definitions(settings: Settings, source: Source | None = None) -> dg.De
         resources={"lake": lake, IO_MANAGER: LakeIOManager(lake=lake), "source": opened},
         executor=executor(settings.step_pods),
     )
+    if settings.bigquery is None:
+        return defs
+    from market_data_pipeline.defs.bigquery import bigquery_definitions
+
+    return dg.Definitions.merge(defs, bigquery_definitions(settings.bigquery, made, daily))
 
 
 def _watch(settings: Settings, source: Source) -> Watch | None:

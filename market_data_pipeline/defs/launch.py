@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -18,6 +18,9 @@ from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.windows import days_between, require_order
 from market_data_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 # What went wrong is told at the end, in words; Dagster's own log of it (with stack traces) is kept in the instance.
@@ -100,8 +103,12 @@ def _stages(settings: Settings, partitions: Partitions) -> list[Stage]:
 
 
 def chosen_assets(defs: dg.Definitions, assets: Sequence[dg.AssetKey] | None) -> list[dg.AssetKey]:
-    """Some assets, or with None all that can be materialized."""
-    return sorted(assets or defs.resolve_asset_graph().materializable_asset_keys)
+    """Some assets, or with None all whose days can be materialized."""
+    return sorted(assets or _with_days(defs.resolve_asset_graph()))
+
+
+def _with_days(graph: "AssetGraph") -> set[dg.AssetKey]:
+    return {key for key in graph.materializable_asset_keys if graph.get(key).partitions_def}
 
 
 def missing(
@@ -143,10 +150,11 @@ def selected_assets(defs: dg.Definitions, names: Sequence[str]) -> list[dg.Asset
     if not names:
         return None
     graph = defs.resolve_asset_graph()
-    known = sorted(key.to_user_string() for key in graph.materializable_asset_keys)
+    made = _with_days(graph)
+    known = sorted(key.to_user_string() for key in made)
     keys: set[dg.AssetKey] = set()
     for name in names:
-        found = set() if not name.strip() else _resolve(name.strip(), graph)
+        found = set() if not name.strip() else _resolve(name.strip(), graph) & made
         if not found:
             raise SettingError(f"{name!r} is no asset; there are {', '.join(known)}")
         keys |= found
@@ -195,7 +203,7 @@ def launch(
         result = job.execute_in_process(
             instance=instance,
             run_id=run_id,
-            asset_selection=None if assets is None else list(assets),
+            asset_selection=chosen_assets(defs, assets),
             raise_on_error=False,
             run_config=_QUIET,
             **span_tags(first, last),

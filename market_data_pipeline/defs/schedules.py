@@ -8,11 +8,15 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 
+WITHOUT_DAYS = "bigquery"
+"""The group of what has no partitions."""
+
+
 def daily_job() -> "UnresolvedAssetJobDefinition":
     """All assets and checks of one day."""
     return dg.define_asset_job(
         "daily",
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(WITHOUT_DAYS),
         description="Everything of one day: ticks, candles, the availability map and their checks.",
     )
 

@@ -72,6 +72,14 @@ class Warehouse:
         return f"`{self.connection if self.connection.count('.') > 1 else f'{self.project}.{self.connection}'}`"
 
 
+def require_cloud(lake: str) -> None:
+    """Raises SettingError where a lake's address is none that BigQuery can read."""
+    if not lake.startswith("gs://"):
+        raise SettingError(
+            f"MARKET_DATA_LAKE is {lake!r}; BigQuery reads Google Cloud Storage alone: give gs://bucket[/prefix] or gs://"
+        )
+
+
 @dataclass(frozen=True)
 class Statement:
     """A statement that makes a table or a table function, or replaces it.
@@ -272,7 +280,8 @@ def _function(
     return Statement(
         f"{name}_{suffix}",
         True,
-        f"CREATE OR REPLACE TABLE FUNCTION {warehouse.named(f'{name}_{suffix}')}({', '.join(parameters)})\n"
+        # made of names that stand in the code, and of the lake's address
+        f"CREATE OR REPLACE TABLE FUNCTION {warehouse.named(f'{name}_{suffix}')}({', '.join(parameters)})\n"  # noqa: S608
         f"OPTIONS (description = {quoted(told)})\n"
-        f"AS (\n  SELECT *\n  FROM {warehouse.named(name)}\n  WHERE {wanted}\n)",  # noqa: S608 - names of the code
+        f"AS (\n  SELECT *\n  FROM {warehouse.named(name)}\n  WHERE {wanted}\n)",
     )
