@@ -4,6 +4,7 @@ DuckDB stands in for BigQuery, so this is of the statements' logic: which rows t
 the name of a file are such as let it be left out before it is opened.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from statistics import correlation, fmean
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+import market_data_pipeline
 from market_data_pipeline import MarketDataLake
 from market_data_pipeline.lake.bigquery import Warehouse, statements
 from market_data_pipeline.lake.records import recorded_days
@@ -302,3 +305,38 @@ def test_all_functions_give_the_rows_of_the_asked_days(stand: Stand, lake: Marke
 def _alike(rows: pa.Table, others: pa.Table) -> bool:
     """The same rows but for widths of integers, all of which are INT64 in BigQuery."""
     return plain(rows.select(others.column_names).cast(others.schema)).equals(plain(others))
+
+
+PAGE = (Path(market_data_pipeline.__file__).parents[1] / "docs" / "bigquery.md").read_text()
+ASKED = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("query", ASKED)
+def test_the_pages_questions_can_be_asked(stand: Stand, query: str) -> None:
+    assert len(ASKED) == 4
+    assert stand.ask(query).num_rows > 0
+
+
+def test_the_pages_widths_are_those_of_the_sample(lake: MarketDataLake, folder: Path) -> None:
+    listed = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \| (\d+) \|$", PAGE, re.MULTILINE)
+    assert len(listed) == 8
+    for name, *told in listed:
+        dataset, rows = DATASETS[name], lake.sql(f"from {name}")
+        own, stored = dataset.own_schema.names, (folder / dataset.layouts[0].prefix()).rglob("*.parquet")
+        sizes = [
+            path.stat().st_size for path in stored if name in (path.stem, path.parent.name.removeprefix("data_type-"))
+        ]
+        found = [
+            sum(logical_bytes(rows.column(each)) for each in rows.column_names),
+            sum(logical_bytes(rows.column(each)) for each in own),
+            sum(sizes),
+        ]
+        assert [int(number) for number in told] == pytest.approx([each / rows.num_rows for each in found], rel=0.1)
+
+
+def logical_bytes(column: pa.ChunkedArray) -> int:
+    """What BigQuery counts for a column: a text's letters and 2, else 8 for each value; a null is none."""
+    there = len(column) - column.null_count
+    if not pa.types.is_string(column.type):
+        return 8 * there
+    return 2 * there + (pc.sum(pc.binary_length(column)).as_py() or 0)
