@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import click
 
 from market_data_pipeline.lake.bigquery import Warehouse, require_cloud, statements
-from market_data_pipeline.lake.records import recorded_days
 from market_data_pipeline.model.datasets import DATASETS, dataset
 from market_data_pipeline.model.errors import DatasetError, SettingError
 from market_data_pipeline.settings import Settings
@@ -28,6 +27,8 @@ def bigquery(names: Sequence[str], project: str, target: str, connection: str | 
     They are only printed, for `bq query --use_legacy_sql=false`; with MARKET_DATA_BIGQUERY an asset keeps them up to
     date. Those of ticks name each day that lies in the lake.
     """
+    from market_data_pipeline.lake.records import recorded_days
+
     settings = Settings.load()
     require_cloud(settings.lake)
     warehouse = _warehouse(settings.bigquery, project, target, connection)
