@@ -14,19 +14,18 @@ from statistics import correlation, fmean
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 import market_data_pipeline
 from market_data_pipeline import MarketDataLake
-from market_data_pipeline.lake.bigquery import Warehouse, statements
+from market_data_pipeline.lake.bigquery import Statement, Warehouse, statements
 from market_data_pipeline.lake.records import recorded_days
 from market_data_pipeline.lake.stores.local import LocalStore
 from market_data_pipeline.model.datasets import DATASETS
 from market_data_pipeline.model.instruments import Selection
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.running import pipeline_that_ran
-from market_data_pipeline_tests.lake.bigquery_on_duckdb import Stand
+from market_data_pipeline_tests.lake.bigquery_on_duckdb import Stand, fits, logical_bytes, parsed, uris
 from market_data_pipeline_tests.lake.made_up import plain
 
 SPOT, PERP, CALL = "binance:SPOT_PAIR:BTC-USDT", "deribit:Perp:BTC-USD", "deribit:Option:BTC-USD-52000-240927-C"
@@ -50,10 +49,15 @@ def lake(folder: Path) -> MarketDataLake:
 
 
 @pytest.fixture(scope="module")
-def stand(folder: Path) -> Stand:
+def made(folder: Path) -> list[Statement]:
     store = LocalStore(folder)
     days = {each.name: recorded_days(store, each) for each in DATASETS.values()}
-    return Stand(statements(Warehouse("my-project", "lake", "eu.market-data"), store.uri_of, days), folder)
+    return list(statements(Warehouse("my-project", "lake", "eu.market-data"), store.uri_of, days))
+
+
+@pytest.fixture(scope="module")
+def stand(made: list[Statement], folder: Path) -> Stand:
+    return Stand(made, folder)
 
 
 def of_day(lake: MarketDataLake, data_type: str, day: date, instruments: str | None = None) -> list[dict[str, Any]]:
@@ -334,9 +338,19 @@ def test_the_pages_widths_are_those_of_the_sample(lake: MarketDataLake, folder: 
         assert [int(number) for number in told] == pytest.approx([each / rows.num_rows for each in found], rel=0.1)
 
 
-def logical_bytes(column: pa.ChunkedArray) -> int:
-    """What BigQuery counts for a column: a text's letters and 2, else 8 for each value; a null is none."""
-    there = len(column) - column.null_count
-    if not pa.types.is_string(column.type):
-        return 8 * there
-    return 2 * there + (pc.sum(pc.binary_length(column)).as_py() or 0)
+def test_the_pages_table_of_questions_is_what_they_take(made: list[Statement], stand: Stand, folder: Path) -> None:
+    listed = re.findall(r"^\| (.*) \| `(\w+)` \| (\d+) of (\d+) \| ([\d,]+) \| ([\d,]+) \|$", PAGE, re.MULTILINE)
+    texts = {each.name: each.text for each in made}
+    there = [str(path) for path in folder.rglob("*.parquet")]
+    found = []
+    for name, question in QUESTIONS.items():
+        function, files = stand.files_of(question.query)
+        table = function.rpartition("_")[0]
+        dataset = next(each for each in sorted(DATASETS, key=len, reverse=True) if table.startswith(each))
+        condition = texts[function].partition("WHERE")[2]
+        charged = stand.charged(question.query, DATASETS[dataset], condition)
+        held = [path for path in there if any(fits(uri, path) for uri in uris(parsed(texts[table])))]
+        found.append((name, function, str(len(files)), str(len(held)), f"{charged:,}"))
+    assert [row[:5] for row in listed] == found
+    for *_, charged, least in listed:
+        assert int(least.replace(",", "")) <= int(charged.replace(",", ""))
