@@ -137,13 +137,13 @@ def object_patterns(table: StoredTable, days: Iterable[date]) -> list[str]:
     between, as in the paths of ticks, there is one for each day (or month) that lies there.
     """
     layout, told = table.layout, table.dataset.path_fields()
-    months = [day if layout.daily else day.replace(day=1) for day in days]
-    if not months:
+    periods = [day if layout.daily else day.replace(day=1) for day in days]
+    if not periods:
         return []
     alone = _pattern(layout, told)
     if alone:
         return [alone]
-    each = [_pattern(layout, {**told, **_time(day)}) for day in dict.fromkeys(months)]
+    each = [_pattern(layout, {**told, **_time(day)}) for day in dict.fromkeys(periods)]
     return [pattern for pattern in each if pattern]
 
 
