@@ -11,7 +11,7 @@ from market_data_pipeline.settings import Settings
 from market_data_pipeline.terminal import plainly
 
 
-@click.command()
+@click.command(short_help="Print statements for BigQuery.")
 @click.argument("names", nargs=-1, metavar="[DATASET]...")
 @click.option("--project", default="", help="The Google Cloud project; as in the settings by default.")
 @click.option("--dataset", "target", default="", help="The dataset of BigQuery; likewise.")
