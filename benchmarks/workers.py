@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--slice", type=int, default=4, help="days a run takes: MARKET_DATA_DAYS_PER_RUN")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started goes with it
     last = FIRST + timedelta(days=asked.days - 1)
     with tempfile.TemporaryDirectory(prefix="workers-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -125,12 +126,14 @@ def _over_workers(folder: Path, environment: Mapping[str, str], last: date, work
 
 
 def _killed(instance: dg.DagsterInstance, processes: Mapping[str, "subprocess.Popen[bytes]"], least: int) -> str:
-    """Kills the process of a run once some are at work."""
+    """Kills the process that makes a run, once some runs are at work."""
+    from celery import Celery
+
     at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
     _wait_for(lambda: len(instance.get_runs(at_work)) >= least, "runs at work", processes)
-    time.sleep(3)
-    for child in _children(processes["worker-0"].pid):
-        os.kill(child, signal.SIGKILL)
+    tasks = (Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10).active() or {}).values()
+    for task in (each for of_worker in tasks for each in of_worker):
+        os.kill(task["worker_pid"], signal.SIGKILL)
         return "a run's process was killed midway"
     return "no run was found to kill"
 
@@ -257,11 +260,6 @@ def _workspace(folder: Path) -> Path:
     path = folder / "workspace.yaml"
     path.write_text("load_from:\n  - grpc_server: {host: 127.0.0.1, port: 4266, location_name: market_data_pipeline}\n")
     return path
-
-
-def _children(parent: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-    return [int(each) for each in found.split()]
 
 
 def _free_port() -> int:
