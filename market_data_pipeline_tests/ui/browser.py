@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
-PATIENCE = 180
+PATIENCE = 300
 """Seconds until something must have happened: the daemon looks around every 30."""
 SHOTS = "SCREENSHOTS"
 """The setting that names a folder for the pictures that the docs show."""
@@ -120,12 +120,12 @@ def _served(folder: Path, settings: dict[str, str]) -> Iterator[str]:
             yield address
         finally:
             os.killpg(process.pid, signal.SIGINT)
-            try:
+            with suppress(subprocess.TimeoutExpired):  # a busy machine takes its time
                 process.wait(30)
-            finally:
-                # whatever did not go by itself, such as a run that is still at work; mostly there is nothing left
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            # whatever did not go by itself, such as a run that is still at work; mostly there is nothing left
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _answers(address: str) -> bool:
