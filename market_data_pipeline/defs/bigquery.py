@@ -6,6 +6,7 @@ import dagster as dg
 from dagster_gcp import BigQueryResource
 from google.api_core.exceptions import GoogleAPIError
 
+from market_data_pipeline.defs.newest import AT_NINE
 from market_data_pipeline.defs.resources import LakeResource
 from market_data_pipeline.defs.schedules import WITHOUT_DAYS
 from market_data_pipeline.lake.bigquery import Warehouse, statements
@@ -75,7 +76,7 @@ def bigquery_definitions(
     schedule = dg.ScheduleDefinition(
         name=SCHEDULE,
         job=job,
-        cron_schedule="0 9 * * *",
+        cron_schedule=AT_NINE,
         execution_timezone="UTC",
         default_status=status,
         description="09:00 UTC: the lake's tables in BigQuery, with the day before.",

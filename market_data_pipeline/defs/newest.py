@@ -9,6 +9,8 @@ from market_data_pipeline.lake.derived import AVAILABILITY
 from market_data_pipeline.model.windows import DAY, days_between
 
 CHECK = "newest_day"
+AT_NINE = "0 9 * * *"
+"""The hour, UTC, at which the day before is due, for cron."""
 SCHEDULE = "newest_day_at_nine"
 _DUE = timedelta(hours=9)
 """When the day before is due, after 00:00 UTC: two hours after the daily schedule."""
@@ -23,7 +25,7 @@ def newest_due(now: datetime) -> date:
 
 def freshness() -> dg.FreshnessPolicy:
     """What the UI calls fresh: materialized between midnight and 09:00 UTC, of whatever day; a check looks at which."""
-    return dg.FreshnessPolicy.cron(deadline_cron="0 9 * * *", lower_bound_delta=_DUE)
+    return dg.FreshnessPolicy.cron(deadline_cron=AT_NINE, lower_bound_delta=_DUE)
 
 
 def newest_day_check(names: Sequence[str]) -> dg.AssetChecksDefinition:
@@ -82,7 +84,7 @@ def newest_day_schedule(status: dg.DefaultScheduleStatus) -> dg.ScheduleDefiniti
     return dg.ScheduleDefinition(
         name=SCHEDULE,
         job=job,
-        cron_schedule="0 9 * * *",
+        cron_schedule=AT_NINE,
         execution_timezone="UTC",
         default_status=status,
         description="09:00 UTC: is the day before there?",
