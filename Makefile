@@ -41,7 +41,7 @@ backfill: $(INSTALLED) ## a range, both days included: FROM=2024-08-01 TO=2024-0
 	@[ -n "$(FROM)" ] && [ -n "$(TO)" ] || { echo "which days? make backfill FROM=2024-08-01 TO=2024-08-31 [ASSETS=…]"; exit 2; }
 	@$(BIN)/market-data backfill "$(FROM)" "$(TO)" --assets "$(ASSETS)" $(if $(MISSING),--missing)
 
-test: $(INSTALLED) ## all tests but those that drive the UI (make screenshots)
+test: $(INSTALLED) ## all tests; those of the UI need Chromium, and are skipped without it
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(INSTALLED) ## style, types and the floors

@@ -21,9 +21,6 @@ from market_data_pipeline_tests.store_fixtures import (
 
 __all__ = ["gcs", "gcs_server", "gcs_store", "ground", "local", "local_store", "running_gcs_server", "store"]
 
-# the UI's tests take minutes, a browser and an idle machine: `make screenshots` runs them
-collect_ignore = [] if os.environ.get("SCREENSHOTS") else ["ui"]
-
 # a busy machine is slow, not wrong
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
