@@ -103,7 +103,11 @@ def _fitting(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
 
 
 def _finite(value: object) -> object:
-    """A value as JSON has it, which knows no NaN and no infinity."""
+    """A value as JSON has it, which knows no NaN and no infinity, in lists and structs neither."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -293,6 +293,8 @@ def test_sql_gives_json_that_is_json(lake: Path) -> None:
         told(lake, "sql", "select 'nan'::double as a, 'inf'::double as b, 'x'::blob as c, 1.5 as d", "--json")
     )
     assert row == {"a": None, "b": None, "c": "78", "d": "1.5"}
+    (row,) = objects(told(lake, "sql", "select ['nan'::double, 2] as a, {'b': [{'c': '-inf'::double}]} as d", "--json"))
+    assert row == {"a": [None, 2.0], "d": {"b": [{"c": None}]}}
 
 
 @pytest.mark.parametrize("arguments", [("select 'infinity'::date",), ("select 1", "--to", "9999-12-31")])
