@@ -25,8 +25,11 @@ _INTEGER = pa.decimal128(38, 0)  # how sums of integers come
 def answer(store: ObjectStore, query: str, start: Moment | None = None, end: Moment | None = None) -> pa.Table:
     """What a query says of a lake; its contract stands at `MarketDataLake.sql`."""
     window = Window.of(ALWAYS.start if start is None else start, ALWAYS.end if end is None else end)
-    files = LakeFiles(store, window)
-    with TemporaryDirectory(prefix="market-data-sql-") as spilled, closing(duckdb.connect()) as connection:
+    with (
+        closing(LakeFiles(store, window)) as files,
+        TemporaryDirectory(prefix="market-data-sql-") as spilled,
+        closing(duckdb.connect()) as connection,
+    ):
         _prepare(connection, files, spilled)
         connection.execute(f"set async_threads = {store.transfers}")  # which open files and read ahead
         for table in TABLES.values():
@@ -53,6 +56,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, files: LakeFiles, spilled: s
     for name, value in (
         ("enable_external_access", "false"),
         ("enable_external_file_cache", "false"),
+        ("autoload_known_extensions", "false"),
         ("python_enable_replacements", "false"),
         ("TimeZone", "'UTC'"),
     ):
@@ -83,13 +87,20 @@ def _conditions(dataset: Dataset, window: Window) -> Iterator[str]:
 def _check(statements: list[duckdb.Statement]) -> None:
     if len(statements) != 1:
         raise QueryError(f"one query at a time: found {len(statements)} statements")
-    if statements[0].type not in _READING:
-        raise QueryError(f"a query only reads: write select … or explain …, not {statements[0].type.name.lower()} …")
+    try:
+        found = statements[0].type
+    except ValueError:  # a statement that DuckDB knows, and its Python does not
+        raise QueryError("a query only reads: write select … or explain …") from None
+    if found not in _READING:
+        raise QueryError(f"a query only reads: write select … or explain …, not {found.name.lower()} …")
 
 
 def _told(error: duckdb.Error, files: LakeFiles) -> MarketDataError:
     """What DuckDB says, as an error of ours."""
     text, named = re.subn(rf"{PROTOCOL}://[^\s\"']+", lambda found: files.uri_of(found[0]), str(error).strip())
+    text, wanted, _ = text.partition("\n\nPlease try installing")
+    if wanted:
+        return QueryError(f"{text}\nA query has what comes with DuckDB; no extension is loaded")
     if isinstance(error, duckdb.CatalogException) and "Table with name" in text:
         return DatasetError(f"{text}\nThe datasets are {', '.join(DATASETS)}")
     if isinstance(error, duckdb.PermissionException):

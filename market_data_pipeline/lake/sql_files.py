@@ -52,6 +52,10 @@ class LakeFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
         self._seen: dict[str, tuple[object, ...]] = {}
         self._held = lru_cache(_HELD)(self._pinned)
 
+    def close(self) -> None:
+        """Lets go of the files that are held open: they hold this object in turn, so else they stay until a sweep."""
+        self._held.cache_clear()
+
     def uri_of(self, path: str) -> str:
         """The address of the object behind a made-up path, for people; else the path itself."""
         key = self._keys.get(self._strip_protocol(path))

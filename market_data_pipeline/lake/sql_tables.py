@@ -5,7 +5,7 @@ For each table: which columns the paths of its files tell, and which files may h
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import chain
 
@@ -20,6 +20,7 @@ from market_data_pipeline.model.windows import Window
 
 ALWAYS = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 """A window that is open on both sides."""
+_MANY = timedelta(days=10_000)  # no lake has so many: an end as far away is meant as none, and days are not listed each
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class StoredTable:
     def _days(self, store: ObjectStore, window: Window) -> Iterator[DayObject]:
         """The day files that may hold rows; of ticks those of the days beside the window, too."""
         asked, beside = self.dataset, 1 if self.dataset.kind is Kind.TICKS else 0
-        if window.start > ALWAYS.start and window.end < ALWAYS.end:
+        if window.end - window.start < _MANY:
             days = list(window.days(beside))
             yield from chain.from_iterable(in_parallel(store, lambda day: list(day_objects(store, asked, day)), days))
             return

@@ -1,6 +1,8 @@
 """What SQL says of the lake, over both stores, against the reader; which files it opens; that it only reads."""
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -140,6 +142,29 @@ def test_questions_across_datasets(library: Library) -> None:
     assert [sum(list(row.values())[1:]) for row in sides.to_pylist()] == counted.column("n").to_pylist()
 
 
+def test_no_file_stays_open_after_a_query(tmp_path: Path) -> None:
+    ground = local_ground(tmp_path)
+    write(ground.store, HOURLY, {(day, PERP): hourly(day) for day in DAYS})
+    opened: list[weakref.ref[Any]] = []
+
+    class Opening(Watched):
+        def open(self, key: str) -> Any:
+            pinned = super().open(key)
+            opened.append(weakref.ref(pinned.file))
+            return pinned
+
+    store: Any = Opening(ground.store)
+    gc.disable()
+    try:
+        assert MarketDataLake(store=store).sql("select sum(close) from ohlcv_1h").num_rows == 1
+        with pytest.raises(QueryError):
+            MarketDataLake(store=store).sql("select error(close::varchar) from ohlcv_1h")
+        assert len(opened) > len(DAYS)
+        assert [each for each in opened if each() is not None] == []
+    finally:
+        gc.enable()
+
+
 def test_several_may_ask_at_once(library: Library) -> None:
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(lambda day: library.lake.sql("from trades", start=day).num_rows, DAYS * 4))
@@ -209,6 +234,15 @@ def test_only_what_is_named_is_listed(library: Library) -> None:
     assert set(store.named("open")) == keys(TRADES)
 
 
+@pytest.mark.parametrize("end", ["2100-01-01", "9999-12-31T12:00"])
+def test_a_far_end_is_not_listed_day_by_day(library: Library, end: str) -> None:
+    lake, store = watched(library)
+    found = lake.sql("from trades", start="1970-01-01", end=end)
+    assert found.num_rows == library.lake.sql("from trades").num_rows
+    assert store.named("list") == [TRADES.layouts[0].prefix()]
+    assert lake.sql("from trades", start=LAST, end=end).num_rows == lake.sql("from trades", start=LAST).num_rows
+
+
 @pytest.mark.parametrize("name", MONTHS)
 def test_month_files_have_the_same_rows(library: Library, name: str) -> None:
     layout, _, dataset = name.partition(".")
@@ -273,6 +307,9 @@ def test_a_table_that_is_none_is_an_error_with_the_datasets(library: Library, qu
         ("from read_parquet('lake://by_date/nothing')", "nothing is no file of a table"),
         ("from '/etc/hosts.csv'", "nothing else"),
         ("from read_text('/etc/hosts')", "nothing else"),
+        ("from read_avro('x')", "avro extension.\nA query has what comes with DuckDB; no extension is loaded$"),
+        ("select st_point(1, 2)", "no extension is loaded$"),
+        ("update extensions", "a query only reads"),
     ],
 )
 def test_a_query_that_cannot_be_run_is_an_error(library: Library, query: str, message: str) -> None:
