@@ -37,15 +37,20 @@ def bigquery_asset(warehouse: Warehouse, names: Sequence[str]) -> dg.AssetsDefin
         store = lake.open()
         days = {each.name: recorded_days(store, each) for each in DATASETS.values()}
         made = list(statements(warehouse, store.uri_of, days))
+        refused: dict[str, GoogleAPIError] = {}
         with bigquery.get_client() as client:
-            for each in made:
+            for each in made:  # one that is refused keeps no other from its new day
                 try:
                     client.query(each.text).result()
                 except GoogleAPIError as error:
-                    raise dg.Failure(
-                        f"BigQuery did not make {warehouse.project}.{warehouse.dataset}.{each.name}: {error}; "
-                        "docs/bigquery.md tells what must be there, and which rights it takes"
-                    ) from error
+                    refused[each.name] = error
+        if refused:
+            name, error = next(iter(refused.items()))
+            raise dg.Failure(
+                f"BigQuery did not make {warehouse.project}.{warehouse.dataset}.{name}: {error}; {len(refused)} of "
+                f"{len(made)} were refused; docs/bigquery.md tells what must be there, and which rights it takes",
+                metadata={"refused": {name: str(error) for name, error in refused.items()}},
+            ) from error
         functions = sum(each.function for each in made)
         newest = max((day for of_dataset in days.values() for day in of_dataset), default=None)
         return dg.MaterializeResult(

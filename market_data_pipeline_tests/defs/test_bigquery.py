@@ -111,7 +111,11 @@ def test_what_bigquery_refuses_is_named_with_what_to_do(client: Client, tmp_path
     said = event.step_failure_data.user_failure_data.description
     assert said.startswith("BigQuery did not make my-project.lake.ohlcv_1m: 403 Access Denied")
     assert "docs/bigquery.md" in said
-    assert names(client.done) == ["trades", "trades_between", "trades_of"]
+    refused = event.step_failure_data.user_failure_data.metadata["refused"].value
+    assert set(refused) == {"ohlcv_1m", "ohlcv_1m_between", "ohlcv_1m_of"}
+    assert f"; 3 of {3 + len(client.done)} were refused;" in said
+    # the others are as new as they can be
+    assert {"trades", "trades_of", "ohlcv_1m_by_venue", "ohlcv_5m", "available_instruments"} <= set(names(client.done))
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -202,6 +202,17 @@ def test_what_could_end_a_text_or_a_name_does_not() -> None:
 def test_an_address_of_the_lake_with_a_star_is_an_error() -> None:
     with pytest.raises(SettingError, match=r"gs://b/all\*/market-data-tick/ holds a \*"):
         list(statements(PLACE, lambda key: f"gs://b/all*/{key}", TOLD))
+
+
+def test_all_statements_in_one_script_are_within_bigquerys_bound_for_two_years_and_a_table_alone_for_19() -> None:
+    most = 1_000_000
+
+    def length(days: int, *names: str) -> int:
+        told = [EARLIER - timedelta(days=at) for at in range(days)]
+        return sum(len(f"{each.text};\n\n") for each in made(days=dict.fromkeys(names or DATASETS, told)).values())
+
+    assert length(2 * 365) < most < length(3 * 365)
+    assert length(19 * 365, "book_snapshot_25") < most
 
 
 def test_a_dataset_of_which_nothing_lies_there_is_left_out() -> None:
