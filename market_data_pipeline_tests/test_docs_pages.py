@@ -39,7 +39,7 @@ NOT_RUN = {
 """Commands of the pages that no test can run, by how they begin, and why."""
 GNU = "date -u -d "
 """What only GNU's tools know, as the page says: run on Linux alone."""
-OPTIONAL = ("duckdb", "polars")
+OPTIONAL = ("polars",)
 """Libraries that the pages speak of and the project does not need: without them their files alone are looked for."""
 
 

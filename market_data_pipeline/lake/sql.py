@@ -48,8 +48,8 @@ def _prepare(connection: duckdb.DuckDBPyConnection, files: LakeFiles, spilled: s
     """Lets a database in memory reach the lake's files for reading, and nothing else.
 
     A statement that writes may hide in one that reads (`with x as (copy … to …)`), so to know the statements that read
-    would not do. What does not fit into memory goes into the folder `spilled`, which is gone after the query, and with it
-    whatever else a query may put there.
+    would not do. What does not fit into memory goes into the folder `spilled`, which goes with the query, and so does
+    whatever else that may put there.
     """
     connection.register_filesystem(files)
     connection.execute("set temp_directory = $1", [spilled])
