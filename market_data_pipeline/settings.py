@@ -189,6 +189,11 @@ class Settings:
 def _bigquery(values: Mapping[str, str]) -> Warehouse | None:
     named, connection = (values[f"MARKET_DATA_BIGQUERY{which}"] for which in ("", "_CONNECTION"))
     if not named:
+        if connection:
+            raise SettingError(
+                f"MARKET_DATA_BIGQUERY_CONNECTION is {connection!r}, and MARKET_DATA_BIGQUERY names no dataset that the "
+                "tables are made in; set both, or neither"
+            )
         return None
     try:
         require_cloud(values["MARKET_DATA_LAKE"])

@@ -102,6 +102,7 @@ def test_the_settings(tmp_path: Path) -> None:
             {"MARKET_DATA_BIGQUERY": "my-project.lake"},
             "is 'my-project.lake': MARKET_DATA_LAKE is 'data'",
         ),
+        ({"MARKET_DATA_BIGQUERY_CONNECTION": "eu.c"}, "names no dataset that the tables are made in; set both"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(tmp_path: Path, values: dict[str, str], message: str) -> None:
