@@ -191,8 +191,8 @@ def _bigquery(values: Mapping[str, str]) -> Warehouse | None:
     if not named:
         if connection:
             raise SettingError(
-                f"MARKET_DATA_BIGQUERY_CONNECTION is {connection!r}, and MARKET_DATA_BIGQUERY names no dataset that the "
-                "tables are made in; set both, or neither"
+                f"MARKET_DATA_BIGQUERY_CONNECTION is {connection!r}, and MARKET_DATA_BIGQUERY names no dataset that "
+                "the tables are made in; set both, or neither"
             )
         return None
     try:

@@ -45,12 +45,12 @@ def bigquery_asset(warehouse: Warehouse, names: Sequence[str]) -> dg.AssetsDefin
                 except GoogleAPIError as error:
                     refused[each.name] = error
         if refused:
-            name, error = next(iter(refused.items()))
+            name, why = next(iter(refused.items()))
             raise dg.Failure(
-                f"BigQuery did not make {warehouse.project}.{warehouse.dataset}.{name}: {error}; {len(refused)} of "
+                f"BigQuery did not make {warehouse.project}.{warehouse.dataset}.{name}: {why}; {len(refused)} of "
                 f"{len(made)} were refused; docs/bigquery.md tells what must be there, and which rights it takes",
-                metadata={"refused": {name: str(error) for name, error in refused.items()}},
-            ) from error
+                metadata={"refused": {name: str(each) for name, each in refused.items()}},
+            ) from why
         functions = sum(each.function for each in made)
         newest = max((day for of_dataset in days.values() for day in of_dataset), default=None)
         return dg.MaterializeResult(
