@@ -36,7 +36,10 @@ def bigquery(names: Sequence[str], project: str, target: str, connection: str | 
     store = settings.open_store()
     made = list(statements(warehouse, store.uri_of, {each.name: recorded_days(store, each) for each in chosen}))
     if not made:
-        raise DatasetError(f"{store.uri} holds nothing of {', '.join(each.name for each in chosen)} to make tables of")
+        raise DatasetError(
+            f"{store.uri} has no day on record of {', '.join(each.name for each in chosen)} to make tables of; "
+            "`market-data ls` tells what lies there, and `market-data repair` records it"
+        )
     for each in made:
         click.echo(f"{each.text};\n")
 

@@ -73,7 +73,7 @@ def test_what_options_do_not_say_the_settings_do(ground: Ground, running_gcs_ser
         (("--project", "my-project"), {}, "where are the tables to be?"),
         (("--project", "my-project", "--dataset", "a-b"), {}, "'a-b' is no dataset of BigQuery"),
         (("tradez", *HERE), {}, "tradez"),
-        (("liquidations", *HERE), {}, "holds nothing of liquidations to make tables of"),
+        (("liquidations", *HERE), {}, "has no day on record of liquidations to make tables of"),
     ],
 )
 def test_what_cannot_be_is_one_clear_error(
