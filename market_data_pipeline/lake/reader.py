@@ -437,8 +437,8 @@ class MarketDataLake:
         Args:
             query: one `select` (or `explain`). It only reads, and nothing but the lake.
             start: first time; tables hold the rows that the reader gives of the window. Open by default.
-            end: end of the window, not included; with both, other days are not even listed. Datasets without times have
-                the dates that the window touches.
+            end: end of the window, not included; with both, within 10,000 days, other days are not even listed.
+                Datasets without times have the dates that the window touches.
 
         Returns:
             The rows, in the order that the query asks for; times are UTC, texts are not dictionary-encoded. Of columns
