@@ -1,7 +1,10 @@
 """What SQL says of the lake, over both stores, against the reader; which files it opens; that it only reads."""
 
 import gc
+import os
 import re
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +167,27 @@ def test_no_file_stays_open_after_a_query(tmp_path: Path) -> None:
         assert [each for each in opened if each() is not None] == []
     finally:
         gc.enable()
+
+
+def test_a_query_without_end_can_be_stopped(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys, threading
+from market_data_pipeline import MarketDataLake
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may be told to ignore it
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+MarketDataLake(sys.argv[1]).sql("select count(*) from range(100000000) a, range(100000000) b where hash(a, b) % 7 = 3")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "lake")],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+    assert list(tmp_path.glob("market-data-sql-*")) == []
 
 
 def test_several_may_ask_at_once(library: Library) -> None:
