@@ -1,9 +1,10 @@
 """What runs at the same time do to Dagster's history: SQLite as Dagster opens it, as this project does, and Postgres.
 
-Usage: python -m benchmarks.histories [--runs 4] [--days 2] [--rounds 3]
+Usage: python -m benchmarks.histories [--runs 4] [--days 2] [--rounds 3] [--opened]
 
-Each round begins with an empty history and an empty lake. Its runs start together, each a process of its own that
-materializes days of its own; what is counted then is how many ended well, and whether the history has all their steps.
+Each round begins with a new history and an empty lake; with --opened one process has opened the history before. Its
+runs start together, each a process of its own that materializes days of its own; what is counted then is how many ended
+well, and whether the history has all their steps.
 Needs Debian's postgresql.
 """
 
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--days", type=int, default=2, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--opened", action="store_true", help="each history has been opened before, and has its tables")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="histories-") as name:
         folder = Path(name)
@@ -87,7 +89,7 @@ def main() -> None:
                 place.mkdir()
                 # for the database a folder that its user may enter
                 with database(place, LOOPBACK) as reached:
-                    told = _round(place, folder / "files", instance, reached, asked.runs, asked.days)
+                    told = _round(place, folder / "files", instance, reached, asked)
                 print(
                     f"{number + 1}, {history}: {told.well} of {asked.runs} ended well, {told.seconds:.0f} s; "
                     f"recorded as succeeded {told.recorded}, {told.made} materializations",
@@ -103,12 +105,12 @@ def _instances() -> dict[str, dict[str, object]]:
     own = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     plain = {name: value for name, value in own.items() if name != "instance_class"}
     postgres = yaml.safe_load((PROJECT / "deploy" / "celery" / "dagster.yaml").read_text())["storage"]
-    postgres["postgres_db"]["port"] = {"env": "DAGSTER_PG_PORT"}
+    postgres["postgres"]["postgres_db"]["port"] = {"env": "DAGSTER_PG_PORT"}
     return {"SQLite as Dagster has it": plain, "SQLite that waits": own, "Postgres": plain | {"storage": postgres}}
 
 
 def _round(
-    place: Path, files: Path, instance: Mapping[str, object], reached: Mapping[str, str], runs: int, days: int
+    place: Path, files: Path, instance: Mapping[str, object], reached: Mapping[str, str], asked: argparse.Namespace
 ) -> Round:
     (place / "home").mkdir()
     (place / "home" / "dagster.yaml").write_text(yaml.safe_dump(instance))
@@ -124,11 +126,13 @@ def _round(
             "PYTHONPATH": str(PROJECT),
         }
     )
+    if asked.opened:
+        _begun(_COUNT, place, environment).communicate()
     start = time.perf_counter()
     processes = []
-    for number in range(runs):
-        first = FIRST + timedelta(days=number * days)
-        code = _RUN.format(first=str(first), last=str(first + timedelta(days=days - 1)))
+    for number in range(asked.runs):
+        first = FIRST + timedelta(days=number * asked.days)
+        code = _RUN.format(first=str(first), last=str(first + timedelta(days=asked.days - 1)))
         processes.append(_begun(code, place, environment))
     ended = [(process.communicate()[1], process.returncode) for process in processes]
     seconds = time.perf_counter() - start
