@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -124,14 +124,13 @@ def _over_workers(
         wait_for(lambda: instance.get_daemon_statuses() and answers(4266), "the daemon", processes)
         for wave in ("ticks", "candles", "features", "signals", "availability"):
             backfill = _begin(instance, defs, waves[wave], last)
-            if wave in ("candles", "features"):
-                worker, process = _at_work(instance, processes, min(2, len(begins)))
-                if wave == "candles":
-                    os.kill(process, signal.SIGKILL)
-                    print(f"candles: killed the process in which {worker} made a run", flush=True)
-                else:
-                    os.killpg(processes.pop(worker).pid, signal.SIGKILL)
-                    print(f"features: killed {worker} as a whole", flush=True)
+            if wave == "candles":
+                worker = _killed(instance, processes, lambda _, process: os.kill(process, signal.SIGKILL))
+                print(f"candles: killed the process in which {worker} made a run", flush=True)
+            elif wave == "features":
+                worker = _killed(instance, processes, lambda name, _: os.killpg(processes[name].pid, signal.SIGKILL))
+                processes.pop(worker)
+                print(f"features: killed {worker} as a whole, at a run", flush=True)
             _ended(instance, backfill, processes)
             runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
             failed = sum(run.status is dg.DagsterRunStatus.FAILURE for run in runs)
@@ -143,19 +142,25 @@ def _over_workers(
             )
 
 
-def _at_work(
-    instance: dg.DagsterInstance, processes: Mapping[str, "subprocess.Popen[bytes]"], least: int
-) -> tuple[str, int]:
-    """A worker that makes a run, and the process in which it does, once some runs are at work."""
+def _killed(
+    instance: dg.DagsterInstance,
+    processes: Mapping[str, "subprocess.Popen[bytes]"],
+    kill: Callable[[str, int], None],
+) -> str:
+    """Once runs are at work, kills by a worker's name and the process in which it makes one; the worker's name."""
     from celery import Celery
 
     started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-    wait_for(lambda: len(instance.get_runs(started)) >= least, "runs at work", processes)
-    asked = Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10)
+    workers = [name for name in processes if name.startswith("worker")]
+    wait_for(lambda: len(instance.get_runs(started)) >= min(2, len(workers)), "runs at work", processes)
+    asked = Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10, limit=len(workers))
     while True:
-        for worker, tasks in (asked.active() or {}).items():
+        for name, tasks in (asked.active() or {}).items():
             for task in tasks:
-                return worker.partition("@")[0], task["worker_pid"]
+                worker = name.partition("@")[0]
+                with suppress(ProcessLookupError):  # it has just ended
+                    kill(worker, task["worker_pid"])
+                    return worker
 
 
 def _begin(instance: dg.DagsterInstance, defs: dg.Definitions, keys: Sequence[dg.AssetKey], last: date) -> str:
