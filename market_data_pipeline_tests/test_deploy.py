@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 
 import market_data_pipeline
 from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.defs.celery_runs import AskingCeleryRunLauncher
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.pods import StepPods
@@ -283,7 +284,11 @@ def test_dagster_sends_runs_to_the_broker_that_the_workers_listen_to(tmp_path: P
     launcher: Any = made.from_config_value(None, config)  # type: ignore[attr-defined]
     assert launcher.celery.conf.broker_url == ENVIRONMENT["DAGSTER_CELERY_BROKER"]
     assert launcher.celery.conf.result_backend == ENVIRONMENT["DAGSTER_CELERY_BACKEND"]
-    assert launcher.supports_resume_run
+    assert isinstance(launcher, AskingCeleryRunLauncher)
+    told = read("celery/dagster.yaml")
+    # what cannot be resumed is made again
+    assert told["run_monitoring"]["max_resume_run_attempts"] == 0
+    assert told["run_retries"]["enabled"] and not told["run_retries"]["retry_on_asset_or_op_failure"]
 
 
 def test_the_page_installs_the_versions_that_are_pinned() -> None:
