@@ -27,7 +27,7 @@ from market_data_pipeline_tests.gcs_server import Answer, GcsServer, Request
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 _BEGIN, _END = "<!-- counted: begin -->", "<!-- counted: end -->"
-_BUCKET = "lake"
+BUCKET = "lake"
 _MONTH = date(2024, 8, 1)
 _LAST = date(2024, 8, 31)
 
@@ -54,7 +54,7 @@ class Counting(GcsServer):
     def __init__(self) -> None:
         super().__init__()
         self.counted: Counter[str] = Counter()
-        self.memory.create(_BUCKET)
+        self.memory.create(BUCKET)
 
     def answer(self, request: Request) -> Answer:
         """Carries out a request, and counts it."""
@@ -80,19 +80,19 @@ class Counting(GcsServer):
     def stored(self) -> Counter[str]:
         """Bytes that lie there, of days and of months, and those of the largest month file."""
         found: Counter[str] = Counter()
-        for name, held in self.memory.buckets[_BUCKET].items():
+        for name, held in self.memory.buckets[BUCKET].items():
             found["bytes of day files" if "/day-" in name else "bytes of month files"] += len(held.data)
-        found["largest month file"] = len(self.memory.buckets[_BUCKET][self.largest()].data)
+        found["largest month file"] = len(self.memory.buckets[BUCKET][self.largest()].data)
         return found
 
     def largest(self) -> str:
         """The largest file that holds a month."""
-        held = self.memory.buckets[_BUCKET]
+        held = self.memory.buckets[BUCKET]
         return max((name for name in held if "/day-" not in name), key=lambda name: len(held[name].data))
 
     def written(self) -> dict[str, int]:
         """What lies there, by name, with its generation."""
-        return {name: held.generation for name, held in self.memory.buckets[_BUCKET].items()}
+        return {name: held.generation for name, held in self.memory.buckets[BUCKET].items()}
 
 
 def main() -> None:
@@ -112,7 +112,7 @@ def main() -> None:
     text = "\n".join([*days_table(second, arguments.trades), "", *_months(second, late, len(before))])
     print(text)
     if arguments.docs:
-        _into_page(text)
+        into_page(PAGE, text)
 
 
 def counted(instruments: int, trades: int, runs: Sequence[Sequence[date]]) -> list[Numbers]:
@@ -124,7 +124,7 @@ def counted(instruments: int, trades: int, runs: Sequence[Sequence[date]]) -> li
 
     server = Counting().start()
     os.environ["STORAGE_EMULATOR_HOST"] = server.url
-    settings = Settings(lake=f"gs://{_BUCKET}", emulator=server.url)
+    settings = Settings(lake=f"gs://{BUCKET}", emulator=server.url)
     source = SyntheticSource([Instrument.spot("binance", f"A{at:05}", "USDT") for at in range(instruments)], trades)
     defs = build_definitions(settings, source)
     found = []
@@ -149,7 +149,7 @@ def _numbers(server: Counting, before: Mapping[str, int]) -> Numbers:
     numbers: dict[str, float] = {**dict.fromkeys(_CLASSES, 0), **server.counted, **server.stored()}
     numbers["new objects"] = sum(name not in before for name in new)
     numbers["replaced objects"] = sum(name in before for name in new)
-    held = server.memory.buckets[_BUCKET]
+    held = server.memory.buckets[BUCKET]
     numbers["bytes of new day files"] = sum(len(held[name].data) for name in new if "/day-" in name)
     for letter in ("A", "B"):
         numbers[letter] = sum(numbers[of] for of, its in _CLASSES.items() if its == letter)
@@ -253,12 +253,13 @@ def _number(row: str, value: float) -> str:
     return f"{value:,.1f}".removesuffix(".0") if value < 100 else f"{value:,.0f}"
 
 
-def _into_page(text: str) -> None:
-    before, begin, rest = PAGE.read_text().partition(_BEGIN)
+def into_page(page: Path, text: str) -> None:
+    """Puts what was counted between two marks of a page."""
+    before, begin, rest = page.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:
-        sys.exit(f"{PAGE} lacks the marks {_BEGIN} and {_END}, between which the tables go")
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+        sys.exit(f"{page} lacks the marks {_BEGIN} and {_END}, between which the tables go")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 if __name__ == "__main__":

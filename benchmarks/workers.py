@@ -1,30 +1,31 @@
-"""Whether a backfill over several workers equals one process, object for object, with one of them killed midway.
+"""Whether a backfill over several workers equals one process, object for object, with a run and a worker killed midway.
 
 Usage: python -m benchmarks.workers [--days 31] [--workers 4] [--slice 4]
 
 Needs Debian's postgresql and redis-server, and the packages of `deploy/`: dagster-celery and dagster-postgres. All of
-it listens on this machine's loopback and goes with the script: a database, a broker, a GCS test server, the daemon with
-the code, and Celery workers in processes of their own, which share nothing else. The instance is that of
-`deploy/celery/dagster.yaml` but for its port.
+it goes with the script: a database, a broker, a GCS test server, the daemon with the code, and Celery workers, each in
+a network namespace of its own where that can be had (root, iproute2). They share database, broker and test server, by
+an address, and the folder with the vendor's files, which they only read. The instance is that of
+`deploy/celery/dagster.yaml` but for the database's port.
 """
 
 import argparse
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
+from benchmarks.networks import HOST, apart
+from benchmarks.servers import LOOPBACK, answers, broker, database, wait_for
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.launch import chosen_assets, launch
 from market_data_pipeline.model.datasets import DATASETS
@@ -35,7 +36,6 @@ from market_data_pipeline_tests.gcs_server import GcsServer
 
 PROJECT = Path(__file__).parents[1]
 FIRST = date(2024, 7, 1)
-PATIENCE = 1_800
 _WORKER = ["-m", "celery", "-A", "dagster_celery.app", "worker", "-c", "1", "-Q", "dagster", "-l", "warning"]
 _WAVES = {"instruments": "ticks", "ml_signals": "signals"}
 
@@ -49,11 +49,19 @@ def main() -> int:
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started goes with it
     last = FIRST + timedelta(days=asked.days - 1)
+    names = [f"worker-{number}" for number in range(asked.workers)]
     with tempfile.TemporaryDirectory(prefix="workers-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # the database runs as a user of its own
         write_days(folder / "files", days_between(FIRST, last))
-        server = GcsServer().start()
+        try:
+            begins = stack.enter_context(apart(names))
+            host = HOST
+            print(f"each worker has a network of its own, and reaches the others by {host}", flush=True)
+        except PermissionError as error:
+            begins, host = dict.fromkeys(names, ()), LOOPBACK
+            print(f"all share this machine's loopback: {error}", flush=True)
+        server = GcsServer(host=host).start()
         stack.callback(server.stop)
         for bucket in ("one", "several"):
             server.memory.create(bucket)
@@ -72,13 +80,13 @@ def main() -> int:
             "MARKET_DATA_LAKE": "gs://several",
             "MARKET_DATA_DAYS_PER_RUN": str(asked.slice),
             "DAGSTER_HOME": str(folder / "home"),
-            **stack.enter_context(_database(folder)),
-            **stack.enter_context(_broker(folder)),
+            **stack.enter_context(database(folder, host)),
+            **stack.enter_context(broker(folder, host)),
         }
         _home(folder / "home", environment)
         start = time.perf_counter()
-        killed = _over_workers(folder, environment, last, asked.workers, stack)
-        print(f"{asked.workers} workers: {time.perf_counter() - start:.0f} s; {killed}", flush=True)
+        _over_workers(folder, environment, last, begins, stack)
+        print(f"{asked.workers} workers: {time.perf_counter() - start:.0f} s", flush=True)
         return _compared(_objects(server, "one"), _objects(server, "several"))
 
 
@@ -90,12 +98,18 @@ def _in_one_process(last: date) -> None:
         assert outcome.clean, outcome.problems
 
 
-def _over_workers(folder: Path, environment: Mapping[str, str], last: date, workers: int, stack: ExitStack) -> str:
-    """A backfill for each kind of rows, as slices look back on one another; a run of candles is killed midway."""
+def _over_workers(
+    folder: Path, environment: Mapping[str, str], last: date, begins: Mapping[str, Sequence[str]], stack: ExitStack
+) -> None:
+    """A backfill for each kind of rows, as slices look back on one another.
+
+    The process that makes a run of candles is killed midway, and a whole worker that makes one of features.
+    """
+    code = ["-m", "dagster", "code-server", "start", "-m", "market_data_pipeline.definitions", "-p", "4266"]
     commands = {
-        "code": ["-m", "dagster", "code-server", "start", "-m", "market_data_pipeline.definitions", "-p", "4266"],
-        "daemon": ["-m", "dagster._daemon", "run", "-w", str(_workspace(folder))],
-        **{f"worker-{number}": [*_WORKER, "-n", f"w{number}@%h"] for number in range(workers)},
+        "code": [sys.executable, *code],
+        "daemon": [sys.executable, "-m", "dagster._daemon", "run", "-w", str(_workspace(folder))],
+        **{name: [*begin, sys.executable, *_WORKER, "-n", f"{name}@%h"] for name, begin in begins.items()},
     }
     processes = {
         name: stack.enter_context(_running(command, folder, name, environment)) for name, command in commands.items()
@@ -106,36 +120,43 @@ def _over_workers(folder: Path, environment: Mapping[str, str], last: date, work
     waves: dict[str, list[dg.AssetKey]] = {}
     for key in chosen_assets(defs, None):
         waves.setdefault(_WAVES.get(key.path[-1], DATASETS[key.path[-1]].kind), []).append(key)
-    told = "no run was found to kill"
     with dg.DagsterInstance.get() as instance:
-        _wait_for(lambda: instance.get_daemon_statuses() and _answers(4266), "the daemon", processes)
+        wait_for(lambda: instance.get_daemon_statuses() and answers(4266), "the daemon", processes)
         for wave in ("ticks", "candles", "features", "signals", "availability"):
             backfill = _begin(instance, defs, waves[wave], last)
             if wave == "candles":
-                told = _killed(instance, processes, min(2, workers))
+                worker = _killed(instance, processes, lambda _, process: os.kill(process, signal.SIGKILL))
+                print(f"candles: killed the process in which {worker} made a run", flush=True)
+            elif wave == "features":
+                worker = _killed(instance, processes, lambda name, _: os.killpg(processes[name].pid, signal.SIGKILL))
+                processes.pop(worker)
+                print(f"features: killed {worker} as a whole, at a run", flush=True)
             _ended(instance, backfill, processes)
             runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
             failed = sum(run.status is dg.DagsterRunStatus.FAILURE for run in runs)
             again = sum("dagster/parent_run_id" in run.tags for run in runs)
-            moved = sum(instance.count_resume_run_attempts(run.run_id) > 0 for run in runs)
-            print(
-                f"{wave}: {len(runs)} runs, {failed} failed, {again} made again, {moved} went on in another process",
-                flush=True,
-            )
-    return told
+            print(f"{wave}: {len(runs)} runs, {failed} failed, {again} made again", flush=True)
 
 
-def _killed(instance: dg.DagsterInstance, processes: Mapping[str, "subprocess.Popen[bytes]"], least: int) -> str:
-    """Kills the process that makes a run, once some runs are at work."""
+def _killed(
+    instance: dg.DagsterInstance,
+    processes: Mapping[str, "subprocess.Popen[bytes]"],
+    kill: Callable[[str, int], None],
+) -> str:
+    """Once runs are at work, kills by a worker's name and the process in which it makes one; the worker's name."""
     from celery import Celery
 
-    at_work = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
-    _wait_for(lambda: len(instance.get_runs(at_work)) >= least, "runs at work", processes)
-    tasks = (Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10).active() or {}).values()
-    for task in (each for of_worker in tasks for each in of_worker):
-        os.kill(task["worker_pid"], signal.SIGKILL)
-        return "a run's process was killed midway"
-    return "no run was found to kill"
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    workers = [name for name in processes if name.startswith("worker")]
+    wait_for(lambda: len(instance.get_runs(started)) >= min(2, len(workers)), "runs at work", processes)
+    asked = Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10, limit=len(workers))
+    while True:
+        for name, tasks in (asked.active() or {}).items():
+            for task in tasks:
+                worker = name.partition("@")[0]
+                with suppress(ProcessLookupError):  # it has just ended
+                    kill(worker, task["worker_pid"])
+                    return worker
 
 
 def _begin(instance: dg.DagsterInstance, defs: dg.Definitions, keys: Sequence[dg.AssetKey], last: date) -> str:
@@ -159,23 +180,12 @@ def _begin(instance: dg.DagsterInstance, defs: dg.Definitions, keys: Sequence[dg
 
 def _ended(instance: dg.DagsterInstance, backfill: str, processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
     over = (BulkActionStatus.COMPLETED_SUCCESS, BulkActionStatus.COMPLETED_FAILED, BulkActionStatus.FAILED)
-    _wait_for(
+    wait_for(
         lambda: instance.get_backfill(backfill).status in (*over, BulkActionStatus.COMPLETED), "the backfill", processes
     )
     status = instance.get_backfill(backfill).status
     if status is not BulkActionStatus.COMPLETED_SUCCESS:
         print(f"backfill {backfill}: {status.value}", flush=True)
-
-
-def _wait_for(done, what: str, processes: Mapping[str, "subprocess.Popen[bytes]"]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not done():
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise SystemExit(f"{name} has ended with {process.returncode}")
-        if time.monotonic() > until:
-            raise SystemExit(f"{what}: still not there after {PATIENCE} s")
-        time.sleep(1)
 
 
 def _objects(server: GcsServer, bucket: str) -> dict[str, bytes]:
@@ -192,60 +202,16 @@ def _compared(one: Mapping[str, bytes], several: Mapping[str, bytes]) -> int:
 
 
 @contextmanager
-def _database(folder: Path) -> Iterator[dict[str, str]]:
-    """Postgres, as the user that its package makes."""
-    binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
-    data, port = folder / "database", _free_port()
-    data.mkdir()
-    shutil.chown(data, "postgres")
-    as_user = ["runuser", "-u", "postgres", "--"]
-    subprocess.run([*as_user, binaries / "initdb", "-D", data, "-A", "trust"], check=True, stdout=subprocess.DEVNULL)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={data} -c max_connections=300"
-    control = [*as_user, binaries / "pg_ctl", "-D", data, "-w"]
-    subprocess.run([*control, "-l", data / "log", "-o", options, "start"], check=True, stdout=subprocess.DEVNULL)
-    try:
-        subprocess.run([*as_user, binaries / "createdb", "-h", "127.0.0.1", "-p", str(port), "dagster"], check=True)
-        yield {
-            "DAGSTER_PG_HOST": "127.0.0.1",
-            "DAGSTER_PG_PORT": str(port),
-            "DAGSTER_PG_USERNAME": "postgres",
-            "DAGSTER_PG_PASSWORD": "none",
-            "DAGSTER_PG_DB": "dagster",
-        }
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, stdout=subprocess.DEVNULL)
-
-
-@contextmanager
-def _broker(folder: Path) -> Iterator[dict[str, str]]:
-    port = _free_port()
-    process = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(lambda: _answers(port), "Redis", {"redis": process})
-        yield {
-            "DAGSTER_CELERY_BROKER": f"redis://127.0.0.1:{port}/0",
-            "DAGSTER_CELERY_BACKEND": f"redis://127.0.0.1:{port}/1",
-        }
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
 def _running(
     command: Sequence[str], folder: Path, name: str, environment: Mapping[str, str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -260,18 +226,6 @@ def _workspace(folder: Path) -> Path:
     path = folder / "workspace.yaml"
     path.write_text("load_from:\n  - grpc_server: {host: 127.0.0.1, port: 4266, location_name: market_data_pipeline}\n")
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as trial:
-        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ class Answer:
 
 
 class GcsServer:
-    """A server on a port of this machine.
+    """A server on a port of this machine, of its loopback unless another of its addresses is given.
 
     Attributes:
         requests: what was served, in order; clear it before what is to be counted.
@@ -90,7 +90,7 @@ class GcsServer:
         weather: asked for a fault for each request for which no other was asked for.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self.memory = Memory()
         self.sessions: dict[str, Session] = {}
         self.rewrites: dict[str, Rewrite] = {}
@@ -100,10 +100,10 @@ class GcsServer:
         class Handler(_Handler):
             gcs = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._http = ThreadingHTTPServer((host, port), Handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = f"http://{host}:{self._http.server_port}"
 
     def reset(self) -> None:
         """Forgets requests, faults and settings; the objects stay."""

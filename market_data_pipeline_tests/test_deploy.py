@@ -17,6 +17,7 @@ from sqlalchemy import create_engine
 
 import market_data_pipeline
 from market_data_pipeline.defs.build import build_definitions
+from market_data_pipeline.defs.celery_runs import AskingCeleryRunLauncher
 from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.pods import StepPods
@@ -78,7 +79,10 @@ def test_dagster_and_the_classes_that_it_names_accept_the_instance(name: str, tm
     # finds the driver that the address names; connects to nothing
     assert create_engine(pg_url_from_config(storage)).url.host == "db.example"
     assert configured(ref.run_coordinator_data)[0].__name__ == "QueuedRunCoordinator"
-    assert ref.settings["run_monitoring"]["max_resume_run_attempts"] > 0
+    # a run whose process is gone is taken up again, one way or the other
+    monitoring, retries = ref.settings["run_monitoring"], ref.settings["run_retries"]
+    assert monitoring["enabled"]
+    assert (monitoring["max_resume_run_attempts"] > 0) != retries["enabled"]
     assert configured(ref.run_launcher_data)[0].__name__.endswith("RunLauncher")
     assert ref.custom_instance_class_data is None, "WaitingInstance is for SQLite"
 
@@ -283,7 +287,7 @@ def test_dagster_sends_runs_to_the_broker_that_the_workers_listen_to(tmp_path: P
     launcher: Any = made.from_config_value(None, config)  # type: ignore[attr-defined]
     assert launcher.celery.conf.broker_url == ENVIRONMENT["DAGSTER_CELERY_BROKER"]
     assert launcher.celery.conf.result_backend == ENVIRONMENT["DAGSTER_CELERY_BACKEND"]
-    assert launcher.supports_resume_run
+    assert isinstance(launcher, AskingCeleryRunLauncher)
 
 
 def test_the_page_installs_the_versions_that_are_pinned() -> None:

@@ -28,7 +28,7 @@ from market_data_pipeline_tests.sources.vendor_server import VendorServer
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 DOCS = PROJECT / "docs"
 COMMAND = Path(sys.executable).with_name("market-data")
-PAGES = ("how-to", "troubleshooting", "INSTRUMENT_KEY", "UNIVERSAL_PARTITIONING_STRATEGY")
+PAGES = ("how-to", "sql", "troubleshooting", "INSTRUMENT_KEY", "UNIVERSAL_PARTITIONING_STRATEGY")
 DAYS = [date(2024, 8, 7), date(2024, 8, 8), date(2024, 8, 9)]
 
 NOT_RUN = {

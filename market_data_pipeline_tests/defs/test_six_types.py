@@ -69,6 +69,10 @@ def test_a_sample_day_fills_every_dataset_and_comes_back_as_it_was(tmp_path: Pat
         outcome = running.run(DAY)
         assert outcome.clean, outcome.problems
         assert running.metadata("options_chain", DAY)["instruments"] >= 2
+        # an option has candles where it traded, which is no gap
+        candles = running.metadata("ohlcv_1m", DAY)
+        assert candles["gaps"] == 0
+        assert candles["rows"] < candles["instruments"] * 24 * 60
         told = running.metadata("fundamental_features", DAY)
         # the ends of the neighbouring days are not in this lake
         assert (told["look_backs_missing"], told["final"]) == (3, False)
