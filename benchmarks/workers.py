@@ -22,10 +22,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
+import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from benchmarks.networks import HOST, apart
-from benchmarks.servers import LOOPBACK, answers, broker, database, wait_for
+from benchmarks.servers import LOOPBACK, answers, broker, database, free_port, wait_for
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.launch import chosen_assets, launch
 from market_data_pipeline.model.datasets import DATASETS
@@ -105,10 +106,11 @@ def _over_workers(
 
     The process that makes a run of candles is killed midway, and a whole worker that makes one of features.
     """
-    code = ["-m", "dagster", "code-server", "start", "-m", "market_data_pipeline.definitions", "-p", "4266"]
+    port = free_port(LOOPBACK)
+    code = ["-m", "dagster", "code-server", "start", "-m", "market_data_pipeline.definitions", "-p", str(port)]
     commands = {
         "code": [sys.executable, *code],
-        "daemon": [sys.executable, "-m", "dagster._daemon", "run", "-w", str(_workspace(folder))],
+        "daemon": [sys.executable, "-m", "dagster._daemon", "run", "-w", str(_workspace(folder, port))],
         **{name: [*begin, sys.executable, *_WORKER, "-n", f"{name}@%h"] for name, begin in begins.items()},
     }
     processes = {
@@ -121,7 +123,7 @@ def _over_workers(
     for key in chosen_assets(defs, None):
         waves.setdefault(_WAVES.get(key.path[-1], DATASETS[key.path[-1]].kind), []).append(key)
     with dg.DagsterInstance.get() as instance:
-        wait_for(lambda: instance.get_daemon_statuses() and answers(4266), "the daemon", processes)
+        wait_for(lambda: instance.get_daemon_statuses() and answers(port), "the daemon", processes)
         for wave in ("ticks", "candles", "features", "signals", "availability"):
             backfill = _begin(instance, defs, waves[wave], last)
             if wave == "candles":
@@ -185,7 +187,7 @@ def _ended(instance: dg.DagsterInstance, backfill: str, processes: Mapping[str, 
     )
     status = instance.get_backfill(backfill).status
     if status is not BulkActionStatus.COMPLETED_SUCCESS:
-        print(f"backfill {backfill}: {status.value}", flush=True)
+        raise SystemExit(f"backfill {backfill}: {status.value}")
 
 
 def _objects(server: GcsServer, bucket: str) -> dict[str, bytes]:
@@ -222,9 +224,10 @@ def _home(home: Path, environment: Mapping[str, str]) -> None:
     (home / "dagster.yaml").write_text(told.replace("port: 5432", f"port: {environment['DAGSTER_PG_PORT']}"))
 
 
-def _workspace(folder: Path) -> Path:
+def _workspace(folder: Path, port: int) -> Path:
     path = folder / "workspace.yaml"
-    path.write_text("load_from:\n  - grpc_server: {host: 127.0.0.1, port: 4266, location_name: market_data_pipeline}\n")
+    server = {"host": LOOPBACK, "port": port, "location_name": "market_data_pipeline"}
+    path.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return path
 
 
