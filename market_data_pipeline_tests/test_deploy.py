@@ -171,9 +171,7 @@ def test_the_charts_values_say_what_the_instance_says() -> None:
     assert snake_case(chart["runK8sConfig"]) == launcher["run_k8s_config"]
     for given in ("env_config_maps", "env_secrets"):
         assert [each["name"] for each in snake_case(chart)[given]] == launcher[given]
-    assert (
-        values["global"]["serviceAccountName"] == values["serviceAccount"]["name"] == launcher["service_account_name"]
-    )
+    assert values["global"]["serviceAccountName"] == launcher["service_account_name"]
     assert values["global"]["postgresqlSecretName"] == launcher["postgres_password_secret"]
     assert values["postgresql"]["postgresqlScheme"] == own["storage"]["postgres"]["postgres_db"]["scheme"]
     assert values["global"]["dagsterHome"] == launcher["dagster_home"]
