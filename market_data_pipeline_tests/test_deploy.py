@@ -64,6 +64,12 @@ def test_dagster_and_the_classes_that_it_names_accept_the_instance(name: str, tm
     assert ref.custom_instance_class_data is None, "WaitingInstance is for SQLite"
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_limit_on_a_pool_holds_runs_in_the_queue_and_none_that_has_begun(name: str, tmp_path: Path) -> None:
+    pools = instance(name, tmp_path).settings["concurrency"]["pools"]
+    assert pools == {"granularity": "run"}, "no limit: who sets one thinks of the vendor"
+
+
 def test_a_key_that_the_launcher_does_not_know_would_be_found(tmp_path: Path) -> None:
     data = instance("dagster.yaml", tmp_path).run_launcher_data
     assert data is not None
@@ -100,6 +106,15 @@ def test_the_pod_of_a_run_has_image_settings_keys_and_account_and_is_not_root(la
     assert named <= given.keys()
     assert given["DAGSTER_PG_HOST"] == "db.example"
     assert given["DAGSTER_PG_PASSWORD"] is None, "it comes from the Secret, and stands in no manifest"
+
+
+def test_a_run_has_the_image_of_the_code_server_and_with_its_config_would_have_its_size(launcher: Any) -> None:
+    image, small = "registry.example/market-data-pipeline:0.2.0", {"memory": "1Gi"}
+    (container,) = job_of(launcher, {}, image).spec.template.spec.containers
+    assert (container.image, container.resources.limits["memory"]) == (image, "4Gi")
+    # so the values do not include the code server's config in runs
+    (container,) = job_of(launcher, {}, image, {"k8s": {"resources": {"limits": small}}}).spec.template.spec.containers
+    assert container.resources.limits["memory"] == "1Gi"
 
 
 def test_an_assets_pod_has_its_size(launcher: Any, tmp_path: Path) -> None:
@@ -192,6 +207,9 @@ def test_the_chart_runs_one_image_without_root_and_its_code_is_this_project() ->
         values["dagsterWebserver"]["readinessProbe"]["httpGet"]["port"] == values["dagsterWebserver"]["service"]["port"]
     )
     assert importlib.import_module(code["dagsterApiGrpcArgs"][-1]).defs
+    assert read("workspace.yaml")["load_from"] == [
+        {"grpc_server": {"host": code["name"], "port": code["port"], "location_name": code["name"]}}
+    ]
     assert code["envConfigMaps"] == [{"name": read("helm/settings.yaml")["metadata"]["name"]}]
     # runs have settings and keys of the launcher; with the code server's they would have its size, too
     launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
