@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.chart --chart FOLDER [--kubernetes 1.33]
 
-FOLDER is the unpacked chart, as of `helm pull dagster/dagster --version 1.13.27 --untar`. Needs Python 3.12 with the
+FOLDER is the unpacked chart: `helm pull dagster/dagster --version 1.13.27 --untar`. Needs Python 3.12 or later, with the
 packages of `deploy/`, and `pip install helm-python-sdk kubernetes-validate`: Helm itself as a library, and Kubernetes'
 own schemas. Asks neither the network nor a cluster.
 """
@@ -26,7 +26,7 @@ from market_data_pipeline_tests.deployed import ENVIRONMENT, configured, instanc
 DEPLOY = Path(__file__).parents[1] / "deploy"
 RELEASE, NAMESPACE = "dagster", "market-data"
 KINDS = {"ConfigMap": 2, "Deployment": 3, "Role": 2, "RoleBinding": 2, "Service": 2, "ServiceAccount": 1}
-"""What Kubernetes is given besides environments: no database, no broker, no Secret, no way in from outside."""
+"""What Kubernetes is given, without ConfigMaps of environments: no database, no broker, no Secret, no way in."""
 SECRETS = {"market-data-postgresql", "market-data-keys"}
 """Those that docs/deploy.md makes beforehand."""
 Values = dict[str, Any]

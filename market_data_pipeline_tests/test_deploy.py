@@ -277,7 +277,7 @@ def test_dagster_sends_runs_to_the_broker_that_the_workers_listen_to(tmp_path: P
 def test_the_page_installs_the_versions_that_are_pinned() -> None:
     page = (PROJECT / "docs" / "deploy.md").read_text()
     pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().split())
-    assert re.findall(r"--version (\S+)", page) == [pins["dagster"]]
+    assert set(re.findall(r"--version (\S+)", page)) == {pins["dagster"]}
     tag = read("helm/values.yaml")["dagster-user-deployments"]["deployments"][0]["image"]["tag"]
     assert set(re.findall(r"market-data-pipeline:([\w.]+)", page)) == {tag}
     named = set(re.findall(r"(?:deploy/)[\w./]+\w", page))
