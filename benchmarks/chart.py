@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.chart --chart FOLDER [--kubernetes 1.33]
 
-FOLDER is the unpacked chart: `helm pull dagster/dagster --version 1.13.27 --untar`. Needs Python 3.12 or later, with the
+FOLDER is the unpacked chart, from `helm pull dagster/dagster --version … --untar`. Needs Python 3.12 or later with the
 packages of `deploy/`, and `pip install helm-python-sdk kubernetes-validate`: Helm itself as a library, and Kubernetes'
 own schemas. Asks neither the network nor a cluster.
 """
