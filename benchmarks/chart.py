@@ -39,6 +39,8 @@ def main() -> int:
     parser.add_argument("--chart", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--kubernetes", default="", help="whose schemas; the newest that there are by default")
     asked = parser.parse_args()
+    if not (asked.chart / "Chart.yaml").is_file():
+        parser.error(f"{asked.chart} is no unpacked chart: it has no Chart.yaml")
     os.environ.update(ENVIRONMENT)
     values, settings = (
         yaml.safe_load((DEPLOY / "helm" / name).read_text()) for name in ("values.yaml", "settings.yaml")
