@@ -3,7 +3,6 @@
 import importlib
 import importlib.metadata
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,12 @@ from market_data_pipeline.model.errors import SettingError
 from market_data_pipeline.model.instruments import Instrument
 from market_data_pipeline.pods import StepPods
 from market_data_pipeline.settings import VARIABLES, Settings
+from market_data_pipeline_tests import deployed
 from market_data_pipeline_tests.defs.running import SmallSource, pipeline
+from market_data_pipeline_tests.deployed import ENVIRONMENT, configured, job_of
 
 PROJECT = Path(market_data_pipeline.__file__).parents[1]
 DEPLOY = PROJECT / "deploy"
-ENVIRONMENT = {
-    "DAGSTER_PG_HOST": "db.example",
-    "DAGSTER_PG_USERNAME": "dagster",
-    "DAGSTER_PG_PASSWORD": "from-the-secret",
-    "DAGSTER_PG_DB": "dagster",
-    "DAGSTER_K8S_NAMESPACE": "market-data",
-    "DAGSTER_LOGS_BUCKET": "logs",
-    "MARKET_DATA_IMAGE": "registry.example/market-data-pipeline:0.1.0",
-    "DAGSTER_CELERY_BROKER": "redis://broker.example:6379/0",
-    "DAGSTER_CELERY_BACKEND": "redis://broker.example:6379/1",
-}
 LIBRARIES = {
     "dagster.yaml": ["dagster_postgres", "dagster_k8s"],
     "celery/dagster.yaml": ["dagster_postgres", "dagster_celery"],
@@ -57,16 +47,7 @@ def instance(name: str, home: Path) -> InstanceRef:
     """The instance that a file describes; Dagster checks all that is its own."""
     for library in LIBRARIES[name]:
         pytest.importorskip(library)
-    shutil.copy(DEPLOY / name, home / "dagster.yaml")
-    return InstanceRef.from_dir(str(home))
-
-
-def configured(data: Any) -> tuple[type, Any]:
-    """The class that a part of an instance names, and its configuration as that class understands it."""
-    made = getattr(importlib.import_module(data.module_name), data.class_name)
-    result = process_config(made.config_type(), yaml.safe_load(data.config_yaml))
-    assert result.success, [error.message for error in result.errors or ()]
-    return made, result.value
+    return deployed.instance(DEPLOY / name, home)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
@@ -87,6 +68,12 @@ def test_dagster_and_the_classes_that_it_names_accept_the_instance(name: str, tm
     assert ref.custom_instance_class_data is None, "WaitingInstance is for SQLite"
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_limit_on_a_pool_holds_runs_in_the_queue_and_none_that_has_begun(name: str, tmp_path: Path) -> None:
+    pools = instance(name, tmp_path).settings["concurrency"]["pools"]
+    assert pools == {"granularity": "run"}, "no limit: who sets one thinks of the vendor"
+
+
 def test_a_key_that_the_launcher_does_not_know_would_be_found(tmp_path: Path) -> None:
     data = instance("dagster.yaml", tmp_path).run_launcher_data
     assert data is not None
@@ -98,30 +85,12 @@ def test_a_key_that_the_launcher_does_not_know_would_be_found(tmp_path: Path) ->
 @pytest.fixture
 def launcher(tmp_path: Path) -> Any:
     """Dagster's launcher as the instance configures it, for a cluster that does not answer."""
-    made, config = configured(instance("dagster.yaml", tmp_path).run_launcher_data)
-    cluster, user = {"server": "http://127.0.0.1:1"}, {"name": "none", "user": {}}
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "none", "cluster": cluster}],
-        "users": [user],
-        "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
-        "current-context": "none",
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    apart = {"load_incluster_config": False, "kubeconfig_file": str(tmp_path / "kubeconfig")}
-    return made.from_config_value(None, {**config, **apart})  # type: ignore[attr-defined]
+    return deployed.launcher(instance("dagster.yaml", tmp_path), tmp_path)
 
 
 def pod_of(launcher: Any, tags: dict[str, str]) -> Any:
     """The pod that is made for a run or a step with these tags."""
-    from dagster_k8s.container_context import K8sContainerContext
-    from dagster_k8s.job import construct_dagster_k8s_job
-
-    context = K8sContainerContext.create_for_run(dg.DagsterRun("daily", tags=tags), launcher, include_run_tags=True)
-    config = context.get_k8s_job_config(None, launcher)
-    job = construct_dagster_k8s_job(config, ["dagster"], "run", user_defined_k8s_config=context.run_k8s_config)
-    return job.spec.template.spec
+    return job_of(launcher, tags).spec.template.spec
 
 
 def test_the_pod_of_a_run_has_image_settings_keys_and_account_and_is_not_root(launcher: Any) -> None:
@@ -141,6 +110,15 @@ def test_the_pod_of_a_run_has_image_settings_keys_and_account_and_is_not_root(la
     assert named <= given.keys()
     assert given["DAGSTER_PG_HOST"] == "db.example"
     assert given["DAGSTER_PG_PASSWORD"] is None, "it comes from the Secret, and stands in no manifest"
+
+
+def test_a_run_has_the_image_of_the_code_server_and_with_its_config_would_have_its_size(launcher: Any) -> None:
+    image, small = "registry.example/market-data-pipeline:0.2.0", {"memory": "1Gi"}
+    (container,) = job_of(launcher, {}, image).spec.template.spec.containers
+    assert (container.image, container.resources.limits["memory"]) == (image, "4Gi")
+    # so the values do not include the code server's config in runs
+    (container,) = job_of(launcher, {}, image, {"k8s": {"resources": {"limits": small}}}).spec.template.spec.containers
+    assert container.resources.limits["memory"] == "1Gi"
 
 
 def test_an_assets_pod_has_its_size(launcher: Any, tmp_path: Path) -> None:
@@ -194,21 +172,25 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, text: str, why: str) -
         Settings.load({"MARKET_DATA_STEP_PODS": text}, tmp_path)
 
 
+def snake_case(given: Any) -> Any:
+    """The same with keys as `dagster.yaml` spells them."""
+    if isinstance(given, list):
+        return [snake_case(each) for each in given]
+    if not isinstance(given, dict):
+        return given
+    return {re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", key): snake_case(each) for key, each in given.items()}
+
+
 def test_the_charts_values_say_what_the_instance_says() -> None:
     values, own = read("helm/values.yaml"), read("dagster.yaml")
-    daemon, launcher = values["dagsterDaemon"], own["run_launcher"]["config"]
-    queue, runs = daemon["runCoordinator"]["config"]["queuedRunCoordinator"], own["concurrency"]["runs"]
-    assert queue["maxConcurrentRuns"] == runs["max_concurrent_runs"]
-    assert queue["tagConcurrencyLimits"] == runs["tag_concurrency_limits"]
-    monitoring = {
-        re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", key): of for key, of in daemon["runMonitoring"].items()
-    }
-    assert own["run_monitoring"].items() <= monitoring.items()
-    chart = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
-    assert chart["containerConfig"]["resources"] == launcher["run_k8s_config"]["container_config"]["resources"]
-    assert (
-        values["global"]["serviceAccountName"] == values["serviceAccount"]["name"] == launcher["service_account_name"]
-    )
+    launcher = own["run_launcher"]["config"]
+    assert snake_case(values["concurrency"]) == {"enabled": True, **own["concurrency"]}
+    assert snake_case(values["dagsterDaemon"]["runMonitoring"]) == own["run_monitoring"]
+    chart = values["runLauncher"]["config"]["k8sRunLauncher"]
+    assert snake_case(chart["runK8sConfig"]) == launcher["run_k8s_config"]
+    for given in ("env_config_maps", "env_secrets"):
+        assert [each["name"] for each in snake_case(chart)[given]] == launcher[given]
+    assert values["global"]["serviceAccountName"] == launcher["service_account_name"]
     assert values["global"]["postgresqlSecretName"] == launcher["postgres_password_secret"]
     assert values["postgresql"]["postgresqlScheme"] == own["storage"]["postgres"]["postgres_db"]["scheme"]
     assert values["global"]["dagsterHome"] == launcher["dagster_home"]
@@ -229,8 +211,14 @@ def test_the_chart_runs_one_image_without_root_and_its_code_is_this_project() ->
         values["dagsterWebserver"]["readinessProbe"]["httpGet"]["port"] == values["dagsterWebserver"]["service"]["port"]
     )
     assert importlib.import_module(code["dagsterApiGrpcArgs"][-1]).defs
-    assert code["includeConfigInLaunchedRuns"]["enabled"]
+    assert read("workspace.yaml")["load_from"] == [
+        {"grpc_server": {"host": code["name"], "port": code["port"], "location_name": code["name"]}}
+    ]
     assert code["envConfigMaps"] == [{"name": read("helm/settings.yaml")["metadata"]["name"]}]
+    # runs have settings and keys of the launcher; with the code server's they would have its size, too
+    launcher = values["runLauncher"]["config"]["k8sRunLauncher"]
+    assert not code["includeConfigInLaunchedRuns"]["enabled"]
+    assert [launcher[given] for given in ("envConfigMaps", "envSecrets")] == [code["envConfigMaps"], code["envSecrets"]]
     assert "iam.gke.io/gcp-service-account" in values["serviceAccount"]["annotations"]
 
 
@@ -260,7 +248,7 @@ def test_the_image_takes_the_pinned_versions_no_root_and_only_what_is_let_throug
 
 
 def test_no_password_and_no_key_stands_in_the_folder() -> None:
-    known = r"(?!market-data|\{env: |false$)"
+    known = r"(?!market-data|\{env: |(?:false|true)$)"
     for path in DEPLOY.rglob("*"):
         if path.is_file():
             said = re.findall(rf"(?im)(?:password|token|api_key)\w*: *{known}\S.*$", path.read_text())
@@ -293,7 +281,7 @@ def test_dagster_sends_runs_to_the_broker_that_the_workers_listen_to(tmp_path: P
 def test_the_page_installs_the_versions_that_are_pinned() -> None:
     page = (PROJECT / "docs" / "deploy.md").read_text()
     pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().split())
-    assert re.findall(r"--version (\S+)", page) == [pins["dagster"]]
+    assert set(re.findall(r"--version (\S+)", page)) == {pins["dagster"]}
     tag = read("helm/values.yaml")["dagster-user-deployments"]["deployments"][0]["image"]["tag"]
     assert set(re.findall(r"market-data-pipeline:([\w.]+)", page)) == {tag}
     named = set(re.findall(r"(?:deploy/)[\w./]+\w", page))

@@ -25,6 +25,8 @@ from market_data_pipeline.settings import Automatic, Settings
 IO_MANAGER = "lake_io"
 READ_CHECK = "every_instrument_read"
 LAYOUTS_CHECK = "layouts_agree"
+SOURCE_POOL = "source"
+"""Dagster's pool of what loads from the source: a limit on it, of which there is none, holds such runs in the queue."""
 Results = Iterator[dg.Output[RowStream] | dg.AssetCheckResult]
 """What an asset's function gives."""
 
@@ -70,6 +72,7 @@ def lake_asset(
         "name": dataset.name,
         "backfill_policy": backfill_policy(settings),
         "op_tags": op_tags(settings.step_pods, dataset),
+        "pool": SOURCE_POOL if dataset.from_source else None,
         "freshness_policy": freshness() if Automatic.DAILY in settings.automatic else None,
         "io_manager_key": IO_MANAGER,
         "check_specs": [
