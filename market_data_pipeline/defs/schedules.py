@@ -30,5 +30,7 @@ def daily_schedule(job: "UnresolvedAssetJobDefinition", status: dg.DefaultSchedu
         hour_of_day=7,
         minute_of_hour=0,
         default_status=status,
+        # of what waits in the queue it goes first: a backfill of years can wait for a day, the morning cannot for years
+        tags={"dagster/priority": "1"},
         description="07:00 UTC, for the day before.",
     )

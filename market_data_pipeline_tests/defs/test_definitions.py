@@ -119,6 +119,8 @@ def test_the_schedule_takes_the_day_before_at_seven(defs: dg.Definitions) -> Non
     )
     (request,) = schedule.evaluate_tick(context).run_requests
     assert request.partition_key == "2024-08-08"
+    # runs of a backfill have none, which is 0
+    assert int(request.tags["dagster/priority"]) > 0
 
 
 def test_partitions_begin_where_the_setting_says_and_end_yesterday() -> None:
