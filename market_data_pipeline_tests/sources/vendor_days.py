@@ -1,6 +1,11 @@
-"""A day of both vendors for the vendor server: real rows where there are fixtures, made-up ones beside them."""
+"""A day of both vendors for the vendor server: real rows where there are fixtures, made-up ones beside them.
 
+Run by hand: `python -m market_data_pipeline_tests.sources.vendor_days --port 9100`, then see docs/vendors.md.
+"""
+
+import argparse
 import gzip
+import threading
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -122,3 +127,17 @@ def sample_parts(sample: Path) -> tuple[str, str, date, str]:
 def text(lines: list[str] | tuple[str, ...]) -> bytes:
     """Lines as a file holds them."""
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def main() -> None:
+    """Serves a day of both vendors until it is stopped."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--port", type=int, default=9100)
+    with VendorServer(arguments.parse_args().port) as server:
+        put_day(server)
+        print(f"serving on {server.url}; stop it with Ctrl-C")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

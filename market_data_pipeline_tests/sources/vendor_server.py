@@ -1,10 +1,9 @@
 """A small, honest server that speaks both vendors' URL schemes over real HTTP; records requests, makes faults.
 
 Tardis' files lie under `/v1`, its API under `/api`; Binance's files under `/data`, its bucket's lists under `/bucket`.
-Run by hand: `python -m market_data_pipeline_tests.sources.vendor_server --port 9100`, then see docs/vendors.md.
+`vendor_days.py` gives it a day to serve, and runs it by hand.
 """
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -330,19 +329,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Silent."""
-
-
-def main() -> None:
-    """Serves a day of both vendors until it is stopped."""
-    from market_data_pipeline_tests.sources.vendor_days import put_day
-
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--port", type=int, default=9100)
-    with VendorServer(arguments.parse_args().port) as server:
-        put_day(server)
-        print(f"serving on {server.url}; stop it with Ctrl-C")
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()
