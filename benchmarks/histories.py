@@ -17,18 +17,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import yaml
 
-from benchmarks.servers import LOOPBACK, database
+from benchmarks.servers import LOOPBACK, PROJECT, celery_instance, database
 from market_data_pipeline.model.windows import days_between
 from market_data_pipeline_tests.defs.vendor_days import write_days
 
-PROJECT = Path(__file__).parents[1]
 FIRST = date(2024, 7, 1)
 _RUN = """
 import os
@@ -87,7 +86,7 @@ def main() -> None:
             for history, instance in _instances().items():
                 place = folder / f"{number}-{history.replace(' ', '-')}"
                 place.mkdir()
-                # for the database a folder that its user may enter
+                # beside SQLite, too, so that all three find the same machine
                 with database(place, LOOPBACK) as reached:
                     told = _round(place, folder / "files", instance, reached, asked)
                 print(
@@ -104,9 +103,8 @@ def _instances() -> dict[str, dict[str, object]]:
     """The three dagster.yaml: this project's own, the same without its class, and the same with Postgres."""
     own = yaml.safe_load((PROJECT / "dagster.yaml").read_text())
     plain = {name: value for name, value in own.items() if name != "instance_class"}
-    postgres = yaml.safe_load((PROJECT / "deploy" / "celery" / "dagster.yaml").read_text())["storage"]
-    postgres["postgres"]["postgres_db"]["port"] = {"env": "DAGSTER_PG_PORT"}
-    return {"SQLite as Dagster has it": plain, "SQLite that waits": own, "Postgres": plain | {"storage": postgres}}
+    postgres = plain | {"storage": celery_instance()["storage"]}
+    return {"SQLite as Dagster has it": plain, "SQLite that waits": own, "Postgres": postgres}
 
 
 def _round(
@@ -144,10 +142,8 @@ def _round(
 
 
 def _begun(code: str, place: Path, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
-    command: Sequence[str] = [sys.executable, "-c", code]
-    return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    given = {"cwd": place, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **given)
 
 
 def _last_line(said: str) -> str:

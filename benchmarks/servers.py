@@ -7,9 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from benchmarks.networks import MASK
+from market_data_pipeline_tests.ports import free_port
 
+PROJECT = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
 PATIENCE = 1_800
 """Seconds until something must have happened."""
@@ -40,6 +45,13 @@ def database(folder: Path, host: str) -> Iterator[dict[str, str]]:
         }
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, stdout=subprocess.DEVNULL)
+
+
+def celery_instance() -> dict[str, Any]:
+    """`deploy/celery/dagster.yaml`, but for the database's port, which is that of `database`."""
+    told: dict[str, Any] = yaml.safe_load((PROJECT / "deploy" / "celery" / "dagster.yaml").read_text())
+    told["storage"]["postgres"]["postgres_db"]["port"] = {"env": "DAGSTER_PG_PORT"}
+    return told
 
 
 @contextmanager
@@ -74,14 +86,6 @@ def wait_for(done: Callable[[], object], what: str, processes: Mapping[str, "sub
         if time.monotonic() > until:
             raise SystemExit(f"{what}: still not there after {PATIENCE} s")
         time.sleep(1)
-
-
-def free_port(host: str) -> int:
-    """A port of an address on which nothing listens."""
-    with socket.socket() as free:
-        free.bind((host, 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def answers(port: int, host: str = LOOPBACK) -> bool:

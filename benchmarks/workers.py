@@ -26,7 +26,7 @@ import yaml
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from benchmarks.networks import HOST, apart
-from benchmarks.servers import LOOPBACK, answers, broker, database, free_port, wait_for
+from benchmarks.servers import LOOPBACK, PATIENCE, PROJECT, answers, broker, celery_instance, database, wait_for
 from market_data_pipeline.defs.build import build_definitions
 from market_data_pipeline.defs.launch import chosen_assets, launch
 from market_data_pipeline.model.datasets import DATASETS
@@ -34,8 +34,8 @@ from market_data_pipeline.model.windows import days_between
 from market_data_pipeline.settings import Settings
 from market_data_pipeline_tests.defs.vendor_days import write_days
 from market_data_pipeline_tests.gcs_server import GcsServer
+from market_data_pipeline_tests.ports import free_port
 
-PROJECT = Path(__file__).parents[1]
 FIRST = date(2024, 7, 1)
 _WORKER = ["-m", "celery", "-A", "dagster_celery.app", "worker", "-c", "1", "-Q", "dagster", "-l", "warning"]
 _WAVES = {"instruments": "ticks", "ml_signals": "signals"}
@@ -84,7 +84,8 @@ def main() -> int:
             **stack.enter_context(database(folder, host)),
             **stack.enter_context(broker(folder, host)),
         }
-        _home(folder / "home", environment)
+        (folder / "home").mkdir()
+        (folder / "home" / "dagster.yaml").write_text(yaml.safe_dump(celery_instance()))
         start = time.perf_counter()
         _over_workers(folder, environment, last, begins, stack)
         print(f"{asked.workers} workers: {time.perf_counter() - start:.0f} s", flush=True)
@@ -152,13 +153,15 @@ def _killed(
     workers = [name for name in processes if name.startswith("worker")]
     wait_for(lambda: len(instance.get_runs(started)) >= min(2, len(workers)), "runs at work", processes)
     asked = Celery(broker=os.environ["DAGSTER_CELERY_BROKER"]).control.inspect(timeout=10, limit=len(workers))
-    while True:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         for name, tasks in (asked.active() or {}).items():
             for task in tasks:
                 worker = name.partition("@")[0]
                 with suppress(ProcessLookupError):  # it has just ended
                     kill(worker, task["worker_pid"])
                     return worker
+    raise SystemExit(f"no run to kill was found in {PATIENCE} s")
 
 
 def _begin(instance: dg.DagsterInstance, defs: dg.Definitions, keys: Sequence[dg.AssetKey], last: date) -> str:
@@ -215,13 +218,6 @@ def _running(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _home(home: Path, environment: Mapping[str, str]) -> None:
-    home.mkdir()
-    told = (PROJECT / "deploy" / "celery" / "dagster.yaml").read_text()
-    assert told.count("port: 5432") == 1
-    (home / "dagster.yaml").write_text(told.replace("port: 5432", f"port: {environment['DAGSTER_PG_PORT']}"))
 
 
 def _workspace(folder: Path, port: int) -> Path:

@@ -15,9 +15,9 @@ from market_data_pipeline.lake.parquet import Span
 from market_data_pipeline.lake.stores.contract import ObjectStore
 from market_data_pipeline.lake.writer import WriteReport
 from market_data_pipeline.model.datasets import QUARANTINE, TEXT, Column, Dataset
-from market_data_pipeline.model.instruments import InstrumentType
 from market_data_pipeline.model.layouts import Layout
 from market_data_pipeline.model.windows import DAY
+from market_data_pipeline.transforms.candles import FILLS, Fill
 from market_data_pipeline.transforms.signals import Recipe
 
 _NAMED = 200
@@ -97,8 +97,8 @@ def partition_metadata(
     if firsts and lasts:
         metadata |= {"first_timestamp": min(firsts).isoformat(), "last_timestamp": max(lasts).isoformat()}
     if dataset.timeframe:
-        # an option trades seldom, and has no candle where it does not: nothing is missing there
-        filled = [file for file in files if file.instrument and file.instrument.type is not InstrumentType.OPTION]
+        # what has no candle where it does not trade, as options, misses nothing there
+        filled = [file for file in files if file.instrument and FILLS[file.instrument.type] is not Fill.OMIT]
         metadata["gaps"] = sum(DAY // dataset.timeframe.length - file.span.rows for file in filled)
     if failed := [failure for failure in report.failures if failure.day == day and not failure.kept]:
         metadata[FAILED] = dg.MetadataValue.json(

@@ -1,7 +1,7 @@
 """SQL over the lake with DuckDB: each dataset is a view, of which a query opens only the files that its dates allow."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from tempfile import TemporaryDirectory
@@ -40,15 +40,15 @@ def answer(store: ObjectStore, query: str, start: Moment | None = None, end: Mom
         files.listing = True
         try:
             _check(connection.extract_statements(query))
-            return _plain(_stoppable(connection, lambda: connection.sql(query).to_arrow_table()))
+            return _plain(_asked(connection, query))
         except duckdb.Error as error:
             raise files.failure or _told(error, files) from error
 
 
-def _stoppable(connection: duckdb.DuckDBPyConnection, ask: Callable[[], pa.Table]) -> pa.Table:
+def _asked(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
     """An answer that Ctrl-C ends the wait for: where DuckDB works in the main thread it may not look for signals."""
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask)
+        asked = pool.submit(lambda: connection.sql(query).to_arrow_table())
         try:
             return asked.result()
         except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 import requests
 
 import market_data_pipeline
+from market_data_pipeline_tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -91,9 +91,7 @@ def _served(folder: Path, settings: dict[str, str]) -> Iterator[str]:
     home = folder / "home"
     home.mkdir()
     shutil.copy(PROJECT / "dagster.yaml", home)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"DAGSTER_HOME": str(home), "MARKET_DATA_LAKE": str(folder / "lake"), **settings}
     with (folder / "dev.log").open("w") as log:
         process = subprocess.Popen(
